@@ -1,0 +1,1 @@
+"""The collector: reads the spool, understands calls, stores them, answers questions about them."""

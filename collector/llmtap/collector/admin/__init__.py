@@ -1,0 +1,1 @@
+"""The collector's HTTP face: health, metrics, calls, SQL."""

@@ -1,0 +1,1 @@
+"""What the collector adds to a decoded call: money, ids, texts, status: the row."""

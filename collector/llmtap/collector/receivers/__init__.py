@@ -1,0 +1,1 @@
+"""Where what the collector stores comes from."""

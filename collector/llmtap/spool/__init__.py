@@ -1,0 +1,1 @@
+"""The spool: what proxy workers write down and the collector reads, on disk between them."""
