@@ -23,7 +23,7 @@ class MemoryFilesystem:
     def __init__(self) -> None:
         self.files: dict[Path, _File] = {}
         self.dirs: set[Path] = set()
-        self.fds: dict[int, Path] = {}
+        self.fds: dict[int, _File] = {}  # an unlinked file lives on while it is open
         self.locks: dict[int, Path] = {}
         self.next_fd = 10
         self.room: int | None = None
@@ -44,11 +44,11 @@ class MemoryFilesystem:
 
     def _fd(self, path: Path) -> int:
         self.next_fd += 1
-        self.fds[self.next_fd] = path
+        self.fds[self.next_fd] = self.files[path]
         return self.next_fd
 
     def write(self, fd: int, parts: Sequence[bytes]) -> int:
-        file = self.files.setdefault(self.fds[fd], _File(bytearray()))
+        file = self.fds[fd]
         data = b"".join(parts)
         if self.room is not None:
             if self.room <= 0:
@@ -59,14 +59,14 @@ class MemoryFilesystem:
         return len(data)
 
     def truncate(self, fd: int, size: int) -> None:
-        file = self.files[self.fds[fd]]
+        file = self.fds[fd]
         del file.data[size:]
         file.synced = min(file.synced, size)
 
     def fdatasync(self, fd: int) -> None:
         if self.fail_sync:
             raise self._error(errno.EIO)
-        file = self.files[self.fds[fd]]
+        file = self.fds[fd]
         file.synced = len(file.data)
 
     def close(self, fd: int) -> None:
@@ -84,7 +84,7 @@ class MemoryFilesystem:
         return self._fd(path)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
-        return bytes(self.files[self.fds[fd]].data[offset : offset + size])
+        return bytes(self.fds[fd].data[offset : offset + size])
 
     def list(self, path: Path) -> list[str]:
         names = {p.name for p in self.files if p.parent == path}
@@ -104,10 +104,9 @@ class MemoryFilesystem:
                 self.files[new] = self.files.pop(path)
             elif path.parent == old:
                 self.files[new / path.name] = self.files.pop(path)
-        for table in (self.fds, self.locks):
-            for fd, path in table.items():
-                if path == old or path.parent == old:
-                    table[fd] = new if path == old else new / path.name
+        for fd, path in self.locks.items():
+            if path.parent == old:
+                self.locks[fd] = new / path.name
 
     def unlink(self, path: Path) -> None:
         self.files.pop(path, None)

@@ -134,7 +134,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSpoolMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def _one_segment(fs: MemoryFilesystem, count: int = 6) -> tuple[str, Path, list[bytes]]:

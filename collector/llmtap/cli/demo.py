@@ -108,7 +108,7 @@ class _Caller:
 
     def claude(self, rng: random.Random) -> None:
         self._anthropic.messages.create(
-            model=rng.choice(["claude-sonnet-4-5", "claude-haiku-4-5"]),
+            model=rng.choice(["claude-sonnet-4-6", "claude-haiku-4-5"]),
             max_tokens=200,
             system="You are terse.",
             messages=[{"role": "user", "content": rng.choice(_QUESTIONS)}],
@@ -117,7 +117,7 @@ class _Caller:
 
     def claude_stream(self, rng: random.Random) -> None:
         with self._anthropic.messages.stream(
-            model="claude-sonnet-4-5",
+            model="claude-sonnet-4-6",
             max_tokens=200,
             messages=[{"role": "user", "content": rng.choice(_QUESTIONS)}],
             extra_headers=self._headers(rng),

@@ -65,6 +65,15 @@ class WriterStats:
     sync_errors: int = 0
     dropped: Counter[str] = field(default_factory=Counter[str])
 
+    def as_dict(self) -> dict[str, int | dict[str, int]]:
+        return {
+            "records": self.records,
+            "bytes": self.bytes,
+            "segments": self.segments,
+            "sync_errors": self.sync_errors,
+            "dropped": dict(self.dropped),
+        }
+
 
 @dataclass
 class _Loss:

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from llmtap.config import Config
@@ -59,10 +58,13 @@ class Spooling:
     def _run(self) -> None:
         next_tick = time.monotonic() + TICK_S
         while not self._stop.wait(self._interval):
-            self.writer.sync()
-            if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + TICK_S
-                self._tick()
+            try:
+                self.writer.sync()
+                if time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + TICK_S
+                    self._tick()
+            except Exception:
+                log.exception("spool sync failed; going on")
 
     def _tick(self) -> None:
         self.writer.tick()
@@ -76,7 +78,7 @@ class Spooling:
             "at_us": time.time_ns() // 1000,
             "writer_id": self.writer.writer_id,
             "spool_level": level.name,
-            "spool": asdict(self.writer.stats),
+            "spool": self.writer.stats.as_dict(),
             **self._status(),
         }
         try:

@@ -116,13 +116,14 @@ class Tee:
         """Puts the START record into the spool, once."""
         if self._started:
             return
-        self._started = True
         body = self._request
         self._request = []
         if self._spool.level >= Level.METADATA_ONLY:
             self.truncated |= TRUNCATED_SPOOL
             body = []
-        self._spool.append_parts(KIND_START, encode_start(self.start, body))
+        self._started = self._spool.append_parts(KIND_START, encode_start(self.start, body))
+        if not self._started:  # tried again, without the body, before the END record
+            self.truncated |= TRUNCATED_SPOOL
 
     def write_end(self, outcome: Outcome, error: str = "", message: str = "") -> None:
         """Puts the END record into the spool, once (with START before it if that is missing)."""
@@ -130,6 +131,8 @@ class Tee:
             return
         self.ended = True
         self.write_start()
+        if not self._started:
+            return  # an END without its START would say nothing
         rest, response, arrivals = self._request, self._response, self._arrivals
         self._request, self._response = [], []
         if self._spool.level >= Level.METADATA_ONLY:

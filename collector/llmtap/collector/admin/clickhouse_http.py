@@ -1,15 +1,15 @@
 """A ClickHouse HTTP interface over the store, reading only, so that clients need no server.
 
 Takes what ClickHouse's port 8123 takes (query in URL or body, `param_x`, `default_format`,
-`database`, gzip bodies) and answers as it does: bytes of the asked FORMAT, `X-ClickHouse-…`
-headers, errors as text with their code. Source: ClickHouse documentation, "HTTP interface".
+`database`; the web server has undone gzip) and answers as it does: bytes of the asked FORMAT,
+`X-ClickHouse-…` headers, errors as text with their code. Source: ClickHouse documentation,
+"HTTP interface".
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,8 +20,7 @@ from llmtap.collector.store.errors import code_of
 from llmtap.collector.store.guard import NotReadOnlyError
 
 MAX_SQL_BYTES = 1 << 20
-_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
-_SETTINGS_TAIL = re.compile(r"\bSETTINGS\b[^']*$", re.IGNORECASE)
+_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*(?:SETTINGS\s[^;]*)?;?\s*$", re.IGNORECASE)
 _NAME = re.compile(r"\w{1,64}")
 _STATUS = {
     60: 404,
@@ -71,21 +70,22 @@ def answer(
         "X-ClickHouse-Timezone": "UTC",
         "X-ClickHouse-Summary": '{"read_rows":"0","read_bytes":"0"}',
     }
-    try:
-        data = _inflate(body, headers.get("content-encoding", ""))
-        sql = query.get("query", "")
-        if not sql:
-            sql, data = data.decode("utf-8", "replace"), b""
-        elif data and not _takes_data(sql):
-            sql, data = sql + "\n" + data.decode("utf-8", "replace"), b""
-    except (ValueError, zlib.error) as e:
-        return _error(base, 400, 27, str(e))
+    data = body
+    sql = query.get("query", "")
+    if not sql:
+        sql, data = data.decode("utf-8", "replace"), b""
+    elif data and not _takes_data(sql):
+        sql, data = sql + "\n" + data.decode("utf-8", "replace"), b""
     if not sql.strip():
         return Answer(200, b"Ok.\n", base) if method == "GET" else _error(base, 400, 62, "no query")
     if len(sql) > MAX_SQL_BYTES:
         return _error(base, 400, 62, f"a query may have {MAX_SQL_BYTES} bytes")
     fmt = _format(sql, query, headers)
-    parameters = {k[6:]: v for k, v in query.items() if k.startswith("param_") and _NAME.match(k)}
+    parameters = {
+        key[6:]: _ESCAPE.sub(_unescaped, value)
+        for key, value in query.items()
+        if key.startswith("param_") and _NAME.fullmatch(key)
+    }
     try:
         result = execute(sql, fmt=fmt, parameters=parameters, data=data)
     except NotReadOnlyError as e:
@@ -100,28 +100,25 @@ def answer(
     return Answer(200, result, {**base, "X-ClickHouse-Format": shown, "Content-Type": kind})
 
 
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "r": "\r", "n": "\n", "t": "\t", "0": "\0"}
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """Parameter values come in TabSeparated's escaping."""
+    return _ESCAPED.get(match[1], match[1])
+
+
 def _takes_data(sql: str) -> bool:
     return sql.lstrip()[:6].upper() == "INSERT"
 
 
 def _format(sql: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
     """The FORMAT to add; None when the statement names one itself or returns nothing."""
-    if _takes_data(sql) or _FORMAT.search(_SETTINGS_TAIL.sub("", sql)):
+    if _takes_data(sql) or _FORMAT.search(sql):
         return None
     asked = query.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated"
     return asked if _NAME.fullmatch(asked) else "TabSeparated"
-
-
-def _inflate(body: bytes, coding: str) -> bytes:
-    if coding in ("", "identity"):
-        return body
-    if coding not in ("gzip", "deflate"):
-        raise ValueError(f"content-encoding {coding[:20]!r} is not supported; use gzip")
-    engine = zlib.decompressobj(zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
-    out = engine.decompress(body, 256 << 20)
-    if engine.unconsumed_tail:
-        raise ValueError("the body inflates to more than 256 MiB")
-    return out
 
 
 def _text(error: Exception) -> str:

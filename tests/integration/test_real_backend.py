@@ -1,0 +1,124 @@
+"""A model server that nobody here wrote: mlx-lm on the CPU, with tiny random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.integration.daemon import daemon
+from tests.integration.test_end_to_end import free_port
+
+pytest.importorskip("mlx_lm", reason="mlx-lm is not installed on this platform")
+
+MAKE_MODEL = """
+import json, os, sys
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+folder = sys.argv[1]
+size = dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=4,
+            num_key_value_heads=2, vocab_size=400, max_position_embeddings=4096)
+config = dict(model_type="llama", architectures=["LlamaForCausalLM"], rms_norm_eps=1e-5,
+              rope_theta=10000.0, tie_word_embeddings=False, bos_token_id=0, eos_token_id=2, **size)
+json.dump(config, open(f"{folder}/config.json", "w"))
+tokenizer = Tokenizer(models.BPE())
+tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+tokenizer.decoder = decoders.ByteLevel()
+trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False,
+    special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+tokenizer.train_from_iterator(["a tap on the line shows what the model said"] * 50, trainer)
+tokenizer.save(f"{folder}/tokenizer.json")
+template = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n"
+            "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}")
+json.dump(dict(tokenizer_class="PreTrainedTokenizerFast", eos_token="<|im_end|>",
+               bos_token="<|endoftext|>", chat_template=template),
+          open(f"{folder}/tokenizer_config.json", "w"))
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.models import llama
+model = llama.Model(llama.ModelArgs.from_dict(config))
+mx.random.seed(0)
+mx.save_safetensors(f"{folder}/model.safetensors", dict(tree_flatten(model.parameters())),
+                    metadata={"format": "mlx"})
+"""
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(base URL, model folder) of a running mlx-lm server."""
+    folder = tmp_path_factory.mktemp("model")
+    subprocess.run([sys.executable, "-c", MAKE_MODEL, str(folder)], check=True, capture_output=True)
+    port = free_port()
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    log = (folder / "log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlx_lm", "server", "--model", str(folder), "--port", str(port)],
+        stdout=log,
+        stderr=log,
+        env=env,
+    )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            assert server.poll() is None and time.monotonic() < deadline, (
+                folder / "log"
+            ).read_text()
+            try:
+                if httpx.get(f"{base}/v1/models").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        yield base, folder
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+def test_chat_and_stream_are_the_same_direct_and_through(
+    backend: tuple[str, Path], tmp_path: Path
+) -> None:
+    base, model = backend
+    ask = {
+        "model": str(model),
+        "messages": [{"role": "user", "content": "hello there"}],
+        "max_tokens": 24,
+        "temperature": 0.0,
+        "seed": 1,
+    }
+    with daemon(tmp_path, f'[upstreams.mlx]\nbase_url = "{base}"\nprovider = "mlx"\n') as running:
+        direct = httpx.post(f"{base}/v1/chat/completions", json=ask, timeout=60).json()
+        with openai.OpenAI(base_url=f"{running.proxy}/mlx/v1", api_key="k") as client:
+            whole = client.chat.completions.create(**ask)  # type: ignore[call-overload]
+            assert whole.choices[0].message.content == direct["choices"][0]["message"]["content"]
+            pieces: list[str] = []
+            usage = None
+            for event in client.chat.completions.create(  # type: ignore[call-overload]
+                **ask, stream=True, stream_options={"include_usage": True}
+            ):
+                usage = event.usage or usage
+                if event.choices:
+                    pieces.append(event.choices[0].delta.content or "")
+        assert "".join(pieces) == whole.choices[0].message.content
+        running.wait("SELECT count() FROM calls WHERE status = 'ok'", 2)
+        rows = running.rows("SELECT * FROM calls ORDER BY ts")
+        for row in rows:
+            assert row["output_tokens"] == whole.usage.completion_tokens
+            assert row["input_tokens"] == whole.usage.prompt_tokens
+            assert row["usage_source"] == "reported" and row["usage_problem"] == ""
+            assert row["provider"] == "mlx" and row["cost_usd"] is None
+            text = json.loads(row["output_messages"])[0]["parts"]
+            assert "".join(p["content"] for p in text) == "".join(pieces)
+        assert rows[1]["stream"] and rows[1]["ttft_us"]
+        assert usage is not None and usage.completion_tokens == rows[1]["output_tokens"]
+        missing = httpx.get(f"{running.proxy}/mlx/nothing-here")
+        assert missing.status_code == httpx.get(f"{base}/nothing-here").status_code
