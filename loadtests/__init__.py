@@ -1,0 +1,1 @@
+"""Measurements beside other systems, in one run; never part of the tests."""

@@ -88,10 +88,10 @@ class Call:
         self._client_paused = False
         self._pending: list[bytes] | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._trace_line = b"\r\nllmtap-call-id: %b\r\ntraceparent: %b" % (
-            tee.start.id.encode(),
-            trace.header(),
-        )
+        self._trace_line = (
+            f"\r\nllmtap-call-id: {tee.start.id}\r\ntraceparent: "
+            f"00-{trace.trace_id}-{trace.span_id}-{trace.flags}"
+        ).encode()
 
     # request: client -> upstream
     def begin(self, first: bytes) -> None:

@@ -150,9 +150,9 @@ def keep_alive_s(headers: list[Header]) -> float | None:
 
 def clean_query(target: bytes) -> str:
     """The target as it may be stored: values of all but known harmless parameters are removed."""
-    path, mark, query = target.partition(b"?")
-    if not mark:
-        return path.decode("latin-1")
+    if b"?" not in target:
+        return target.decode("latin-1")
+    path, _, query = target.partition(b"?")
     kept: list[str] = []
     for item in query.decode("latin-1").split("&"):
         name, equals, _ = item.partition("=")

@@ -1,12 +1,13 @@
 """Identity of a call: UUIDv7 (RFC 9562 §5.7) ids and W3C trace context (version 00).
 
-Randomness is a per-process generator seeded by the system; ids need to be unique, not secret.
+Randomness is the system's, taken in blocks: a call costs slices of a string, no system call.
 """
 
 from __future__ import annotations
 
-import random
+import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -26,25 +27,40 @@ class Trace(NamedTuple):
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}".encode()
 
 
+_BLOCK_BYTES = 2048
+
+
 class Ids:
-    """Makes call ids, trace ids and span ids."""
+    """Makes call ids, trace ids and span ids from blocks of random hex digits."""
 
-    __slots__ = ("_bits",)
+    __slots__ = ("_at", "_hex", "_source")
 
-    def __init__(self, source: random.Random | None = None) -> None:
-        self._bits = (source or random.Random(random.SystemRandom().getrandbits(256))).getrandbits
+    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
+        self._hex = ""
+        self._at = 0
+
+    def _digits(self, count: int) -> str:
+        """`count` hex digits, never used before."""
+        at = self._at
+        end = at + count
+        if end > len(self._hex):
+            self._hex = self._source(_BLOCK_BYTES).hex()
+            at, end = 0, count
+        self._at = end
+        return self._hex[at:end]
 
     def call_id(self, unix_ms: int) -> str:
         """A UUIDv7 as text, for a time in milliseconds since the epoch."""
-        bits = self._bits(74)
-        value = (unix_ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (bits >> 62) << 64
-        text = f"{value | 0x2 << 62 | bits & 0x3FFFFFFFFFFFFFFF:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        ms = f"{unix_ms:012x}"
+        r = self._digits(19)
+        variant = "89ab"[int(r[0], 16) & 3]
+        return f"{ms[:8]}-{ms[8:]}-7{r[1:4]}-{variant}{r[4:7]}-{r[7:]}"
 
     def trace(self, incoming: bytes) -> Trace:
         """A new span: child of a valid incoming `traceparent`, else the root of a new trace."""
-        span_id = f"{self._bits(64) or 1:016x}"
+        span_id = self._digits(16)
         match = _TRACEPARENT.fullmatch(incoming) if incoming else None
         if match is None or match[1] == _ZERO_TRACE or match[2] == _ZERO_SPAN:
-            return Trace(f"{self._bits(128) or 1:032x}", span_id, "", "01")
+            return Trace(self._digits(32), span_id, "", "01")
         return Trace(match[1].decode(), span_id, match[2].decode(), match[3].decode())

@@ -8,7 +8,6 @@ closed; a client that leaves frees its upstream at once.
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
 import struct
 import time
@@ -39,14 +38,14 @@ _REASONS = {
 }
 
 
-class State(enum.IntEnum):
-    HEAD = 0
-    BODY = 1
-    RESPONSE = 2
-    """The request is complete; what arrives now is pipelined."""
-    LINGER = 3
-    """Answered and closing: bytes still arriving are thrown away."""
-    CLOSED = 4
+# States of a connection: plain integers, compared on every read.
+HEAD = 0
+BODY = 1
+RESPONSE = 2
+"""The request is complete; what arrives now is pipelined."""
+LINGER = 3
+"""Answered and closing: bytes still arriving are thrown away."""
+CLOSED = 4
 
 
 class ClientConnection(asyncio.Protocol):
@@ -68,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.state = State.HEAD
+        self.state = HEAD
         self.call: Call | None = None
         self.since_ns = time.monotonic_ns()
         self._buffer = b""
@@ -86,7 +85,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(BadMessage(503, "too_many_connections", "too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state = State.CLOSED
+        self.state = CLOSED
         self.worker.client_gone(self)
         call, self.call = self.call, None
         if call is not None:
@@ -103,11 +102,11 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state == State.HEAD:
+        if state == HEAD:
             self._read_head(self._buffer + data if self._buffer else data)
-        elif state == State.BODY:
+        elif state == BODY:
             self._read_body(data, 0)
-        elif state == State.RESPONSE:
+        elif state == RESPONSE:
             self._buffer += data
             if len(self._buffer) > MAX_PIPELINED and not self._paused_by_pipeline:
                 self._paused_by_pipeline = True
@@ -158,10 +157,10 @@ class ClientConnection(asyncio.Protocol):
         if piece:
             call.tee.request_data(piece)
         if end < 0:
-            self.state = State.BODY
+            self.state = BODY
             self._body_seen = len(piece)
         else:
-            self.state = State.RESPONSE
+            self.state = RESPONSE
             self._buffer = data[end:]
             call.mark_request_done()
         call.begin(first + piece)
@@ -182,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         if end < 0:
             call.request_data(data, False)
         else:
-            self.state = State.RESPONSE
+            self.state = RESPONSE
             self._buffer = data[end:]
             call.request_data(data[:end] if end < len(data) else data, True)
 
@@ -192,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         if call is None:
             return
         call.body = UntilClose()
-        self.state = State.BODY
+        self.state = BODY
         early, self._buffer = self._buffer, b""
         self._unpause_pipeline()
         if early:
@@ -251,21 +250,21 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self.worker.draining:
             self._linger()
             return
-        self.state = State.HEAD
+        self.state = HEAD
         self.since_ns = time.monotonic_ns()
         self._unpause_pipeline()
         if self._buffer:
             self.worker.loop.call_soon(self._next_pipelined)
 
     def _next_pipelined(self) -> None:
-        if self.state == State.HEAD and self._buffer:
+        if self.state == HEAD and self._buffer:
             data, self._buffer = self._buffer, b""
             self._read_head(data)
 
     def _linger(self) -> None:
         """Closes so that no reset loses the answer: FIN, then read until the client ends."""
-        finished = self.state == State.RESPONSE and not self._buffer
-        self.state = State.LINGER
+        finished = self.state == RESPONSE and not self._buffer
+        self.state = LINGER
         self.since_ns = time.monotonic_ns()
         self._buffer = b""
         self._unpause_pipeline()
@@ -282,7 +281,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """For draining: nothing is under way, nothing is half read."""
-        if self.state == State.HEAD and not self._buffer:
+        if self.state == HEAD and not self._buffer:
             self.transport.close()
 
     # back-pressure
@@ -314,12 +313,12 @@ class ClientConnection(asyncio.Protocol):
             self.call.sweep(now_ns)
             return
         waited = now_ns - self.since_ns
-        if self.state == State.HEAD:
+        if self.state == HEAD:
             if self._buffer:
                 if waited > self.worker.header_timeout_ns:
                     message = "the request head did not arrive in time"
                     self._refuse(BadMessage(408, "request_timeout", message))
             elif waited > self.worker.keepalive_ns:
                 self.transport.close()
-        elif self.state == State.LINGER and waited > LINGER_NS:
+        elif self.state == LINGER and waited > LINGER_NS:
             self.transport.abort()

@@ -22,6 +22,8 @@ _FRESH_NS = 1_000_000
 """A connection idle for less is trusted without looking at its socket."""
 _MARGIN_NS = 1_000_000_000
 
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # enum arithmetic is slow
+
 _EMPTY = Empty()
 _UNTIL_CLOSE = UntilClose()
 
@@ -170,7 +172,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._peek is None:
             return True
         try:
-            pending = self._peek.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            pending = self._peek.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:
