@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -50,7 +51,15 @@ async def _backend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
                 await asyncio.sleep(0.004)
             writer.write(b"0\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
+        return
+    finally:
+        await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, asyncio.CancelledError):
+        await writer.wait_closed()
 
 
 class Load:
@@ -78,6 +87,10 @@ class Load:
         server = await asyncio.start_server(_backend, "127.0.0.1", self._backend_port)
         await asyncio.gather(*(self._client(i) for i in range(self._clients)))
         server.close()
+        serving = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _client(self, number: int) -> None:
         count = 0
@@ -109,7 +122,7 @@ class Load:
             except (asyncio.IncompleteReadError, OSError):
                 await asyncio.sleep(0.01)
             finally:
-                writer.close()
+                await _close(writer)
 
 
 def _drained(running: Daemon, seconds: float = 40) -> None:
