@@ -40,7 +40,6 @@ class Tee:
     """Records one call."""
 
     __slots__ = (
-        "_arrivals",
         "_cap",
         "_kept_request",
         "_kept_response",
@@ -49,6 +48,8 @@ class Tee:
         "_spool",
         "_start_ns",
         "_started",
+        "_times",
+        "_uncounted",
         "chunked",
         "ended",
         "first_ns",
@@ -57,7 +58,6 @@ class Tee:
         "http_status",
         "request_bytes",
         "request_complete",
-        "response_bytes",
         "start",
         "truncated",
     )
@@ -68,15 +68,15 @@ class Tee:
         self._start_ns = start_ns
         self._request: list[bytes] = []
         self._response: list[bytes] = []
-        self._arrivals = array("I")
+        self._times: list[int] = []
         self._kept_request = 0
         self._kept_response = 0
+        self._uncounted = 0
         self._started = False
         self.start = start
         self.ended = False
         self.first_ns = 0
         self.request_bytes = 0
-        self.response_bytes = 0
         self.request_complete = False
         self.truncated = 0
         self.http_status = 0
@@ -97,20 +97,27 @@ class Tee:
 
     def response_data(self, piece: bytes, now_ns: int) -> None:
         """Bytes of response body that arrived, at monotonic `now_ns`."""
-        size = len(piece)
-        self.response_bytes += size
-        kept = self._kept_response
-        if kept + size > self._cap:
+        kept = self._kept_response + len(piece)
+        if kept > self._cap:
+            room = self._cap - self._kept_response
             self.truncated |= TRUNCATED_RESPONSE
-            piece = piece[: self._cap - kept]
-            size = len(piece)
-            if not size:
+            self._uncounted += len(piece) - room
+            piece, kept = piece[:room], self._cap
+            if not piece:
                 return
-        self._kept_response = kept + size
+        self._kept_response = kept
         self._response.append(piece)
-        at_us = (now_ns - self._start_ns) // 1000
-        self._arrivals.append(at_us if at_us < MAX_U32 else MAX_U32)
-        self._arrivals.append(size)
+        self._times.append(now_ns)
+
+    def _arrivals(self) -> array[int]:
+        """When the response's pieces came, as END records want it."""
+        start = self._start_ns
+        pairs = array("I")
+        for now_ns, piece in zip(self._times, self._response, strict=True):
+            at_us = (now_ns - start) // 1000
+            pairs.append(at_us if at_us < MAX_U32 else MAX_U32)
+            pairs.append(len(piece))
+        return pairs
 
     def write_start(self) -> None:
         """Puts the START record into the spool, once."""
@@ -133,8 +140,8 @@ class Tee:
         self.write_start()
         if not self._started:
             return  # an END without its START would say nothing
-        rest, response, arrivals = self._request, self._response, self._arrivals
-        self._request, self._response = [], []
+        rest, response, arrivals = self._request, self._response, self._arrivals()
+        self._request, self._response, self._times = [], [], []
         if self._spool.level >= Level.METADATA_ONLY:
             self.truncated |= TRUNCATED_SPOOL
             rest, response, arrivals = [], [], array("I")
@@ -151,7 +158,7 @@ class Tee:
             framed_by_eof=self.framed_by_eof,
             request_complete=self.request_complete,
             request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
+            response_bytes=self._kept_response + self._uncounted,
             truncated=self.truncated,
             headers=self.headers,
         )

@@ -76,15 +76,17 @@ class Chunked:
 
     def feed(self, data: bytes, pos: int) -> int:
         size = len(data)
+        if self._state == 0 and not self._line:
+            pos = self._whole_chunks(data, pos, size)
         while pos < size:
             state = self._state
             if state == 1:
                 end = pos + self._left
                 if end > size:
                     self._left = end - size
-                    self._keep(data[pos:])
+                    self._keep(data, pos, size)
                     return -1
-                self._keep(data[pos:end])
+                self._keep(data, pos, end)
                 pos = end
                 self._state = 2
             elif state == 0 and not self._line and (m := _SIZE_LINE.match(data, pos)):
@@ -99,9 +101,22 @@ class Chunked:
                     return pos
         return -1
 
-    def _keep(self, piece: bytes) -> None:
-        if self.payload is not None and piece:
-            self.payload.append(piece)
+    def _whole_chunks(self, data: bytes, pos: int, size: int) -> int:
+        """Steps over chunks that lie in `data` whole: what an event stream mostly is."""
+        payload = self.payload
+        while match := _SIZE_LINE.match(data, pos):
+            start = match.end()
+            end = start + int(match[1], 16)
+            if end == start or end + 2 > size or data[end : end + 2] != b"\r\n":
+                return pos
+            if payload is not None:
+                payload.append(data[start:end])
+            pos = end + 2
+        return pos
+
+    def _keep(self, data: bytes, start: int, end: int) -> None:
+        if self.payload is not None and end > start:
+            self.payload.append(data[start:end])
 
     def _begin_chunk(self, match: re.Match[bytes]) -> None:
         self._left = int(match[1], 16)
