@@ -1,7 +1,7 @@
 # Two commands do all set-up: `make up` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: up test check format ci-deps bench docs clean
+.PHONY: up test check format ci-deps bench soak docs clean
 .DEFAULT_GOAL := up
 
 .venv/bin/python:
@@ -39,6 +39,9 @@ docs: .venv/.server  ## docs/configuration.md from the configuration's own descr
 
 bench: .venv/.test  ## proxy beside nginx, aiohttp and direct; writes loadtests/RESULTS.md
 	$(BIN)/python -m loadtests.bench
+
+soak: .venv/.test  ## mixed load with aborts; memory and files must stay level (SOAK_MINUTES=20)
+	$(BIN)/python -m loadtests.soak
 
 ci-deps:  ## Debian packages of peers and tools (root)
 	apt-get update -qq
