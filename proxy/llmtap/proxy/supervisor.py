@@ -142,11 +142,16 @@ class Supervisor:
         for child in self._all():
             self._signal(child, signal.SIGHUP)
 
-    async def stop(self, drain_s: float) -> None:
-        """Workers first (they drain), then the collector (it stores what they left)."""
+    async def stop(self, drain_s: float, sockets: Sequence[socket.socket]) -> None:
+        """Workers first (they drain), then the collector (it stores what they left).
+
+        `sockets` are closed once the workers know: nobody may wait in a queue that no one serves.
+        """
         self._stopping = True
         for child in self.children:
             self._signal(child, signal.SIGTERM)
+        for sock in sockets:
+            sock.close()
         await self._ended(self.children, drain_s + 10)
         if self.collector is not None:
             self._signal(self.collector, signal.SIGTERM)
@@ -246,6 +251,4 @@ async def run(
         await stop.wait()
         watching.cancel()
     finally:
-        await supervisor.stop(config.proxy.drain)
-        for sock in sockets:
-            sock.close()
+        await supervisor.stop(config.proxy.drain, sockets)
