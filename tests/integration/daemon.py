@@ -96,6 +96,9 @@ def daemon(
         yield Daemon(process, told["proxy"], told["admin"], tmp / "data", log)
     finally:
         if process.poll() is None:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            for pid in children.split():  # a failed test may have left one stopped
+                os.kill(int(pid), signal.SIGCONT)
             process.terminate()
             try:
                 process.wait(60)

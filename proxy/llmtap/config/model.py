@@ -182,7 +182,10 @@ class StoreConfig(Section):
         default=16 << 20, ge=1 << 10, description="Most spool bytes in one insert."
     )
     batch_ms: int = Field(
-        default=200, ge=10, le=60_000, description="Longest wait for an insert to fill."
+        default=500,
+        ge=10,
+        le=60_000,
+        description="Least time between inserts under load; small ones cost merges.",
     )
     retention: Retention = Retention()
 
