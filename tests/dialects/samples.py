@@ -38,8 +38,10 @@ def named(*events: dict[str, Any]) -> bytes:
     )
 
 
-def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+def chunk(
+    delta: dict[str, Any], finish: str | None = None, *, index: int = 0, **more: Any
+) -> dict[str, Any]:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini-x"}
     return {**base, "choices": [choice], **more}
 
@@ -398,5 +400,70 @@ SAMPLES: dict[str, Exchange] = {
         {"model": "m", "input": ["a"]},
         {"model": "m", "embeddings": [[0.1]], "prompt_eval_count": 1},
     ),
+    "chat_stream_two_choices": exchange(
+        CHAT,
+        {**STREAM_REQUEST, "n": 2},
+        sse(
+            # Azure begins with a chunk that has no choices and no names.
+            {
+                "id": "",
+                "object": "",
+                "created": 0,
+                "model": "",
+                "choices": [],
+                "prompt_filter_results": [{"prompt_index": 0}],
+            },
+            chunk({"role": "assistant", "content": "A"}, index=1),
+            chunk({"role": "assistant", "content": "B"}),
+            chunk(
+                {"content": "b"}, usage={**CHAT_USAGE, "completion_tokens": 3, "total_tokens": 23}
+            ),
+            chunk({"content": "a"}, "length", index=1, usage=CHAT_USAGE),
+            chunk({"refusal": "No."}, "stop", usage=None),
+        ),
+    ),
+    "chat_200_error": exchange(
+        CHAT, CHAT_REQUEST, {"error": {"message": "boom", "type": None, "code": 500}}
+    ),
+    "completion_llamacpp": exchange(
+        "/completions",
+        {"prompt": "Once", "stream": True},
+        sse(
+            {"index": 0, "content": " up", "stop": False},
+            {
+                "index": 0,
+                "content": "on",
+                "stop": True,
+                "stop_type": "limit",
+                "model": "m.gguf",
+                "timings": {"cache_n": 0, "prompt_n": 1, "predicted_n": 2},
+            },
+            done=False,
+        ),
+    ),
+    "embeddings_base64": exchange(
+        "/openai/deployments/e/embeddings",
+        {"input": [[1, 2], [3]], "encoding_format": "base64"},
+        {
+            "object": "list",
+            "model": "e",
+            "data": [{"object": "embedding", "index": 0, "embedding": "zczMPQ=="}],
+            "usage": {"prompt_tokens": 3, "total_tokens": 3},
+        },
+    ),
+    "claude_count_tokens": exchange(
+        "/v1/messages/count_tokens",
+        {k: v for k, v in CLAUDE_REQUEST.items() if k != "max_tokens"},
+        {"input_tokens": 12},
+    ),
+    "ollama_stream_error": exchange(
+        "/api/chat",
+        OLLAMA_REQUEST,
+        json.dumps(OLLAMA_LINES[1]).encode() + b'\n{"error":"out of memory"}\n',
+        response_headers={"content-type": "application/x-ndjson"},
+    ),
     "unknown": exchange("/v1/something/new", {"a": 1}, {"b": 2}),
+    "unknown_error": exchange(
+        "/v1/something/new", {}, {"error": {"message": "no such route", "code": 404}}, status=404
+    ),
 }

@@ -8,52 +8,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmtap.dialects.framing import sse
+from llmtap.dialects.answers import (
+    expect_stream,
+    is_event_stream,
+    mark_tokens,
+    read_answer,
+    read_request,
+    stream_events,
+    take_error,
+)
+from llmtap.dialects.errors import anthropic_error
+from llmtap.dialects.estimate import estimate_missing
 from llmtap.dialects.jsonish import JSON, NotJSON, items, obj, parse, parse_object, text
 from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
-from llmtap.dialects.openai_common import is_event_stream, mark_token
 from llmtap.dialects.parts import (
+    anthropic_block,
     anthropic_content,
     reasoning_part,
     text_part,
     tool_call_part,
 )
-from llmtap.dialects.usage import anthropic_usage, estimate_missing
+from llmtap.dialects.usage import anthropic_usage
 
-_PARAMETERS = [
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop_sequences",
-    "thinking",
-    "tool_choice",
-    "service_tier",
-]
+_PARAMETERS = frozenset(
+    """max_tokens temperature top_p top_k stop_sequences thinking tool_choice service_tier
+    output_config""".split()  # noqa: SIM905
+)
 
 
 class AnthropicMessages:
     name = "anthropic_messages"
     provider = "anthropic"
+    error_body = staticmethod(anthropic_error)
 
-    def matches(self, path: str) -> bool:
-        return path.endswith(("/v1/messages", "/v1/messages/count_tokens"))
+    def matches(self, method: str, path: str) -> bool:
+        ours = path.endswith(("/v1/messages", "/v1/messages/count_tokens"))
+        return method == "POST" and ours
 
     def decode(self, exchange: Exchange) -> Call:
-        request = parse_object(exchange.request_body)
         counting = exchange.path.endswith("/count_tokens")
         operation: Operation = "unknown" if counting else "chat"
         call = Call(dialect=self.name, operation=operation, provider=self.provider)
+        request = read_request(call, exchange)
+        expect_stream(call, exchange, request.get("stream") is True)
         _request(call, request)
-        if exchange.request_body and not request:
-            call.decode_error = "the request body is not a JSON object"
-        if is_event_stream(exchange) or exchange.response_body.startswith(b"event:"):
+        if is_event_stream(exchange):
             _stream(call, exchange)
         elif exchange.response_body:
             _whole(call, exchange, counting)
         for message in call.output_messages:
             call.tool_calls += [p["name"] for p in message.parts if p["type"] == "tool_call"]
-        estimate_missing(call)
+        estimate_missing(call, exchange)
         return call
 
 
@@ -62,8 +67,7 @@ DIALECT = AnthropicMessages()
 
 def _request(call: Call, request: JSON) -> None:
     call.model_requested = text(request.get("model"))
-    call.stream = request.get("stream") is True
-    call.request_params = {key: request[key] for key in _PARAMETERS if key in request}
+    call.request_params = {key: request[key] for key in request if key in _PARAMETERS}
     call.user_id = text(obj(request.get("metadata")).get("user_id"))
     call.tool_definitions = items(request.get("tools"))
     if request.get("system"):
@@ -80,22 +84,9 @@ def _facts(call: Call, message: JSON) -> None:
     call.service_tier = text(obj(message.get("usage")).get("service_tier"))
 
 
-def _error(call: Call, answer: JSON) -> None:
-    error = obj(answer.get("error"))
-    call.error_type = text(error.get("type")) or "error"
-    call.error_message = text(error.get("message") or answer.get("error") or answer)
-
-
 def _whole(call: Call, exchange: Exchange, counting: bool) -> None:
-    answer = parse_object(exchange.response_body)
-    if not answer:
-        call.decode_error = call.decode_error or "the response body is not a JSON object"
-    if answer.get("type") == "error" or answer.get("error") or exchange.http_status >= 400:
-        _error(call, answer)
-        if not obj(answer.get("error")).get("type") and exchange.http_status >= 400:
-            call.error_type = str(exchange.http_status)
-        return
-    if counting:
+    answer = read_answer(call, exchange)
+    if call.error_type or counting or "content" not in answer:
         return
     _facts(call, answer)
     call.finish_reason = text(answer.get("stop_reason"))
@@ -123,7 +114,7 @@ class _Block:
                 arguments = _arguments(said) if said else self.start.get("input")
                 return tool_call_part(self.start.get("id"), self.start.get("name"), arguments)
             case _:
-                return anthropic_content([self.start])[0]
+                return anthropic_block(self.start)
 
 
 def _arguments(partial: str) -> object:
@@ -135,70 +126,70 @@ def _arguments(partial: str) -> object:
 
 
 def _stream(call: Call, exchange: Exchange) -> None:
-    events, _ = sse(exchange.response_body)
     blocks: dict[int, _Block] = {}
+    token_ends: list[int] = []
     usage: JSON = {}
     started = stopped = False
     call.stream = True
-    for event in events:
+    for event in stream_events(exchange):
         data = parse_object(event.data)
-        if not data:
-            call.decode_error = call.decode_error or "a stream event is not a JSON object"
-            continue
         match data.get("type"):
+            case "content_block_delta":
+                delta = obj(data.get("delta"))
+                piece = delta.get("text") or delta.get("partial_json") or delta.get("thinking")
+                if piece:  # signatures and citations are no tokens
+                    _block(blocks, data).pieces.append(text(piece))
+                    token_ends.append(event.end)
+            case "content_block_start":
+                block = _block(blocks, data)
+                block.start = obj(data.get("content_block"))
+                if text(block.start.get("type")).endswith("tool_use"):
+                    token_ends.append(event.end)
             case "message_start":
                 started = True
                 message = obj(data.get("message"))
                 _facts(call, message)
-                usage = {**usage, **_present(obj(message.get("usage")))}
-            case "content_block_start":
-                block = obj(data.get("content_block"))
-                blocks[_index(data)] = _Block(block)
-                if block.get("type") in ("tool_use", "server_tool_use"):
-                    mark_token(call, exchange, event)
-            case "content_block_delta":
-                piece = _piece(obj(data.get("delta")))
-                blocks.setdefault(_index(data), _Block({"type": "text"})).pieces.append(piece)
-                if piece:
-                    mark_token(call, exchange, event)
+                usage |= _present(obj(message.get("usage")))
             case "message_delta":
                 delta = obj(data.get("delta"))
                 call.finish_reason = text(delta.get("stop_reason")) or call.finish_reason
-                usage = {**usage, **_present(obj(data.get("usage")))}
+                usage |= _present(obj(data.get("usage")))
             case "message_stop":
                 stopped = True
             case "error":
-                _error(call, data)
+                take_error(call, data, 0)
             case _:
-                continue
+                if not data:
+                    call.decode_error = call.decode_error or "a stream event is not a JSON object"
     call.stream_complete = stopped
-    if started:
+    mark_tokens(call, exchange, token_ends)
+    if started or blocks:
         parts = [blocks[i].part() for i in sorted(blocks)]
         call.output_messages = [Message("assistant", parts, finish_reason=call.finish_reason)]
     if call.finish_reason or not started:
         anthropic_usage(call, usage)
     elif usage:
-        _cut_usage(call, usage)
+        _cut_usage(call, exchange, usage)
 
 
-def _cut_usage(call: Call, usage: JSON) -> None:
-    """A stream cut before `message_delta`: the input is reported, the output count is not."""
+def _cut_usage(call: Call, exchange: Exchange, usage: JSON) -> None:
+    """A stream cut before `message_delta`: the input is reported, the output only estimated."""
     anthropic_usage(call, usage)
-    reported, raw = call.usage, call.usage_raw
+    reported = call.usage
     call.usage_source = ""
-    estimate_missing(call)
+    estimate_missing(call, exchange)
     reported.output_tokens = call.usage.output_tokens
-    call.usage, call.usage_raw = reported, raw
+    call.usage, call.usage_source = reported, "estimated"
+
+
+def _block(blocks: dict[int, _Block], data: JSON) -> _Block:
+    index = data.get("index")
+    index = index if isinstance(index, int) else 0
+    block = blocks.get(index)
+    if block is None:
+        block = blocks[index] = _Block({"type": "text"})
+    return block
 
 
 def _present(usage: JSON) -> JSON:
     return {key: value for key, value in usage.items() if value is not None}
-
-
-def _index(data: JSON) -> int:
-    index = data.get("index")
-    return index if isinstance(index, int) else 0
-
-
-def _piece(delta: JSON) -> str:
-    return text(delta.get("text") or delta.get("partial_json") or delta.get("thinking"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import brotli
 
@@ -19,69 +19,147 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_brotli: Any = brotli
+"""It ships no types."""
 MAX_BYTES = 64 << 20
 MAX_RATIO = 1000
+MAX_CODINGS = 4
+MAX_MEMBERS = 1000
 _RATIO_FROM = 1 << 20
 """Small bodies may compress as well as they like."""
 _STEP = 64 << 10
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Decoded(NamedTuple):
     body: bytes
     arrivals: Arrivals
+    complete: bool
+    """Whether every coding reached its own end; False also for a body that was merely cut."""
     problem: str
-    """Empty, or why the body is only a prefix."""
+    """Empty, or why decoding stopped at this prefix."""
 
 
 class _Decoder(Protocol):
-    def decode(self, data: bytes, limit: int) -> bytes: ...
+    """A decoder that hands out bounded pieces. Raises its library's error on bad input."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    def feed(self, data: bytes) -> None: ...
+
+    def take(self) -> bytes:
+        """The next piece of output; empty when all that was fed is used up."""
+        ...
 
 
 class _Zlib:
-    def __init__(self, wbits: int) -> None:
-        self._wbits = wbits
-        self._engine = zlib.decompressobj(wbits)
-        self._fresh = True
+    """gzip (members in a row are one body); deflate, with zlib's header or, wrongly, without."""
 
-    def decode(self, data: bytes, limit: int) -> bytes:
-        if not data:
-            return b""
-        try:
-            out = self._engine.decompress(data, limit)
-        except zlib.error:
-            if not (self._fresh and self._wbits == zlib.MAX_WBITS):
-                raise
-            self._engine = zlib.decompressobj(-zlib.MAX_WBITS)  # "deflate" without zlib's header
-            out = self._engine.decompress(data, limit)
-        self._fresh = False
-        return out
+    def __init__(self, gzip: bool) -> None:
+        self._gzip = gzip
+        self._engine = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
+        self._input = b""
+        self._members = 1
+
+    @property
+    def ended(self) -> bool:
+        return self._engine is not None and self._engine.eof and not self._input
+
+    def feed(self, data: bytes) -> None:
+        self._input += data
+
+    def take(self) -> bytes:
+        engine = self._engine = self._engine or self._deflate()
+        while engine is not None:
+            if engine.eof:
+                if not (self._gzip and self._input.startswith(_GZIP_MAGIC)):
+                    if self._input != _GZIP_MAGIC[:1]:  # else a next member may be on its way
+                        self._input = b""  # padding
+                    break
+                self._members = _one_more(self._members)
+                engine = self._engine = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            out = engine.decompress(self._input, _STEP)
+            self._input = engine.unused_data or engine.unconsumed_tail
+            if out or not (engine.eof and self._input):
+                return out
+        return b""
+
+    def _deflate(self) -> zlib._Decompress | None:  # pyright: ignore[reportPrivateUsage]
+        """Two bytes tell whether zlib's header is there; None until they came."""
+        if len(self._input) < 2:
+            return None
+        head = int.from_bytes(self._input[:2])
+        header = head >> 8 & 15 == 8 and head % 31 == 0
+        return zlib.decompressobj(zlib.MAX_WBITS if header else -zlib.MAX_WBITS)
 
 
 class _Brotli:
     def __init__(self) -> None:
-        self._engine = brotli.Decompressor()
+        self._engine = _brotli.Decompressor()
+        self._input = b""
 
-    def decode(self, data: bytes, limit: int) -> bytes:
-        out: bytes = self._engine.process(data, output_buffer_limit=limit)
+    @property
+    def ended(self) -> bool:
+        return bool(self._engine.is_finished())
+
+    def feed(self, data: bytes) -> None:
+        self._input += data
+
+    def take(self) -> bytes:
+        if self._engine.is_finished():
+            return b""
+        # It takes input only after its output was drained.
+        data = b""
+        if self._engine.can_accept_more_data():
+            data, self._input = self._input, b""
+        out: bytes = self._engine.process(data, output_buffer_limit=_STEP)
         return out
 
 
 class _Zstd:
+    """Frames in a row are one body."""
+
     def __init__(self) -> None:
         self._engine = zstd.ZstdDecompressor()
+        self._input = b""
+        self._frames = 1
 
-    def decode(self, data: bytes, limit: int) -> bytes:
-        if self._engine.eof:
-            return b""
-        return self._engine.decompress(data, max_length=limit)
+    @property
+    def ended(self) -> bool:
+        return self._engine.eof and not self._input
+
+    def feed(self, data: bytes) -> None:
+        self._input += data
+
+    def take(self) -> bytes:
+        while True:
+            if self._engine.eof:
+                if not self._input:
+                    return b""
+                self._frames = _one_more(self._frames)
+                self._engine = zstd.ZstdDecompressor()
+            if not self._input and self._engine.needs_input:
+                return b""
+            out = self._engine.decompress(self._input, max_length=_STEP)
+            self._input = self._engine.unused_data if self._engine.eof else b""
+            if out or not self._input:
+                return out
+
+
+def _one_more(members: int) -> int:
+    """Each member costs a new engine: millions of empty ones would be a bomb too."""
+    if members >= MAX_MEMBERS:
+        raise ValueError(f"more than {MAX_MEMBERS} members")
+    return members + 1
 
 
 def _decoder(coding: str) -> _Decoder | None:
     match coding:
         case "gzip" | "x-gzip":
-            return _Zlib(zlib.MAX_WBITS | 16)
+            return _Zlib(gzip=True)
         case "deflate":
-            return _Zlib(zlib.MAX_WBITS)
+            return _Zlib(gzip=False)
         case "br":
             return _Brotli()
         case "zstd":
@@ -92,16 +170,21 @@ def _decoder(coding: str) -> _Decoder | None:
 
 def decode_content(body: bytes, arrivals: Arrivals, encoding: str) -> Decoded:
     """`body` without the codings that `encoding` (a Content-Encoding value) names."""
-    for coding in reversed([c.strip().lower() for c in encoding.split(",")]):
-        if coding in ("", "identity"):
-            continue
+    named = [c.strip().lower() for c in encoding.split(",")]
+    codings = [c for c in reversed(named) if c not in ("", "identity")]
+    if len(codings) > MAX_CODINGS:
+        return Decoded(b"", Arrivals(), False, f"{len(codings)} content codings on one body")
+    complete = True
+    for coding in codings:
         decoder = _decoder(coding)
         if decoder is None:
-            return Decoded(b"", Arrivals(), f"content-encoding {coding[:32]!r} is not known")
-        body, arrivals, problem = _run(decoder, coding, body, arrivals)
+            problem = f"content-encoding {coding[:32]!r} is not known"
+            return Decoded(b"", Arrivals(), False, problem)
+        body, arrivals, ended, problem = _run(decoder, coding, body, arrivals)
+        complete = complete and ended
         if problem:
-            return Decoded(body, arrivals, problem)
-    return Decoded(body, arrivals, "")
+            return Decoded(body, arrivals, False, problem)
+    return Decoded(body, arrivals, complete, "")
 
 
 def _run(decoder: _Decoder, coding: str, body: bytes, arrivals: Arrivals) -> Decoded:
@@ -111,18 +194,16 @@ def _run(decoder: _Decoder, coding: str, body: bytes, arrivals: Arrivals) -> Dec
     total = start = 0
     problem = ""
     for end in [*arrivals.ends, len(body)]:
-        piece = body[start:end]
+        # zlib hands back what it did not use: in slices, so that this stays linear.
+        slices = [body[at : min(at + _STEP, end)] for at in range(start, end, _STEP)]
         start = max(start, end)
         try:
-            # An empty input drains what a limited call left inside the engine.
-            while total <= limit:
-                out = decoder.decode(piece, _STEP)
-                piece = _left_over(decoder)
-                pieces.append(out)
-                total += len(out)
-                if len(out) < _STEP and not piece:
-                    break
-        except (zlib.error, brotli.error, zstd.ZstdError, EOFError, ValueError) as e:
+            for piece in slices:
+                decoder.feed(piece)
+                while total <= limit and (out := decoder.take()):
+                    pieces.append(out)
+                    total += len(out)
+        except (zlib.error, _brotli.error, zstd.ZstdError, EOFError, ValueError) as e:
             problem = f"{coding}: {str(e)[:100]}"
         if total > limit:
             problem = f"{coding}: grows beyond {limit} bytes"
@@ -130,11 +211,5 @@ def _run(decoder: _Decoder, coding: str, body: bytes, arrivals: Arrivals) -> Dec
         if problem:
             break
     times = list(arrivals.at_us[: len(ends)])
-    return Decoded(b"".join(pieces), Arrivals(ends[: len(times)], times), problem)
-
-
-def _left_over(decoder: _Decoder) -> bytes:
-    if isinstance(decoder, _Zlib):
-        tail: bytes = decoder._engine.unconsumed_tail  # pyright: ignore[reportPrivateUsage]
-        return tail
-    return b""
+    ended = not problem and decoder.ended  # a broken brotli engine must not be asked
+    return Decoded(b"".join(pieces), Arrivals(ends[: len(times)], times), ended, problem)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from llmtap.dialects.model import Arrivals
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[^\r\n]*\r\n")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 @dataclass(slots=True)

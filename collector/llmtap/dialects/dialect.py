@@ -18,10 +18,14 @@ class Dialect(Protocol):
         """Whose dialect it is; the row's provider when the upstream's is `auto`."""
         ...
 
-    def matches(self, path: str) -> bool:
-        """Whether a request to this path (no query) speaks the dialect."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether such a request (path without query) speaks the dialect."""
         ...
 
     def decode(self, exchange: Exchange) -> Call:
         """Bodies have no transfer or content coding any more."""
+        ...
+
+    def error_body(self, status: int, kind: str, message: str) -> bytes:
+        """An error in the dialect's own shape; one of `errors`."""
         ...

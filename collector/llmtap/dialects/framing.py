@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n|\r\n\r(?!\n)")
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LINES = re.compile(rb"\r\n|\n|\r")
 
 
@@ -23,47 +23,47 @@ class Event(NamedTuple):
     data: bytes
 
 
-def sse(body: bytes) -> tuple[list[Event], bool]:
-    """(events that carry data, whether the body ended between events)."""
+def sse(body: bytes) -> tuple[list[Event], Event | None]:
+    """(events that carry data, the one at the end that has no blank line yet: cut, or the last)."""
     events: list[Event] = []
     start = len(_BOM) if body.startswith(_BOM) else 0
-    simple = b"\r" not in body
-    size = len(body)
-    while start < size:
-        if simple:
-            at = body.find(b"\n\n", start)
-            if at < 0:
-                break
-            end = at + 2
-        else:
-            match = _BLANK.search(body, start)
-            if match is None:
-                break
-            at, end = match.span()
-        block = body[start:at]
-        if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
-            events.append(Event(end, b"", block[6:]))
-        else:
-            name, data = _fields(block)
-            if data is not None:
-                events.append(Event(end, name, data))
-        start = end
-    return events, not body[start:].strip()
+    if blank := _blank(body):
+        for block in body[start:].split(blank)[:-1]:
+            start += len(block) + len(blank)
+            if block.startswith(b"data: ") and b"\n" not in block:  # nearly all look like this
+                events.append(Event(start, b"", block[6:]))
+            else:
+                _take(events, start, block)
+    else:
+        while match := _BLANK.search(body, start):
+            _take(events, match.end(), body[start : match.start()])
+            start = match.end()
+    tail: list[Event] = []
+    if start < len(body):
+        _take(tail, len(body), body[start:])
+    return events, tail[0] if tail else None
 
 
-def _fields(block: bytes) -> tuple[bytes, bytes | None]:
+def _blank(body: bytes) -> bytes:
+    """What ends an event where all lines end alike; empty where they do not."""
+    returns = body.count(b"\r")
+    if not returns:
+        return b"\n\n"
+    return b"\r\n\r\n" if returns == body.count(b"\n") == body.count(b"\r\n") else b""
+
+
+def _take(events: list[Event], end: int, block: bytes) -> None:
+    """Adds the event that `block` is, if it carries data."""
     name = b""
     data: list[bytes] = []
-    for line in _LINES.split(block):
-        field, colon, value = line.partition(b":")
-        if not colon and field not in (b"data", b"event"):
-            continue
-        value = value.removeprefix(b" ")
+    for line in _LINES.split(block) if b"\r" in block else block.split(b"\n"):
+        field, _, value = line.partition(b":")
         if field == b"data":
-            data.append(value)
+            data.append(value.removeprefix(b" "))
         elif field == b"event":
-            name = value
-    return name, b"\n".join(data) if data else None
+            name = value.removeprefix(b" ")
+    if data:
+        events.append(Event(end, name, b"\n".join(data)))
 
 
 def ndjson(body: bytes) -> tuple[list[Event], bool]:

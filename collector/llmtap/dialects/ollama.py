@@ -6,10 +6,18 @@ has `done: true` and the counts; durations are nanoseconds.
 
 from __future__ import annotations
 
-from llmtap.dialects.framing import Event, ndjson
+from llmtap.dialects.answers import (
+    expect_stream,
+    mark_tokens,
+    read_answer,
+    read_request,
+    take_error,
+)
+from llmtap.dialects.errors import ollama_error
+from llmtap.dialects.estimate import estimate_missing
+from llmtap.dialects.framing import ndjson
 from llmtap.dialects.jsonish import JSON, items, obj, parse_object, text
 from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
-from llmtap.dialects.openai_common import mark_token, take_error
 from llmtap.dialects.parts import (
     blob_part,
     reasoning_part,
@@ -17,7 +25,7 @@ from llmtap.dialects.parts import (
     tool_call_part,
     tool_response_part,
 )
-from llmtap.dialects.usage import estimate_missing, ollama_usage
+from llmtap.dialects.usage import ollama_usage
 
 _OPERATIONS: dict[str, Operation] = {
     "/api/chat": "chat",
@@ -27,22 +35,32 @@ _OPERATIONS: dict[str, Operation] = {
 }
 
 
+_OPTIONS = frozenset(
+    """temperature top_p top_k min_p typical_p seed stop num_predict num_ctx num_keep repeat_last_n
+    repeat_penalty presence_penalty frequency_penalty mirostat mirostat_eta
+    mirostat_tau""".split()  # noqa: SIM905
+)
+_PARAMETERS = frozenset(["format", "think", "keep_alive", "truncate", "dimensions", "raw"])
+
+
 class Ollama:
     name = "ollama"
     provider = "ollama"
+    error_body = staticmethod(ollama_error)
 
-    def matches(self, path: str) -> bool:
-        return path.endswith(tuple(_OPERATIONS))
+    def matches(self, method: str, path: str) -> bool:
+        return method == "POST" and path.endswith(tuple(_OPERATIONS))
 
     def decode(self, exchange: Exchange) -> Call:
-        operation: Operation = _OPERATIONS["/api/" + exchange.path.rpartition("/")[2]]
+        operation = _OPERATIONS.get("/api/" + exchange.path.rpartition("/")[2], "chat")
         call = Call(dialect=self.name, operation=operation, provider=self.provider)
-        request = parse_object(exchange.request_body)
-        if exchange.request_body and not request:
-            call.decode_error = "the request body is not a JSON object"
+        request = read_request(call, exchange)
+        streams = operation != "embeddings" and request.get("stream") is not False
+        expect_stream(call, exchange, streams)
         _request(call, request)
-        _answer(call, exchange)
-        estimate_missing(call)
+        if exchange.response_body:
+            _answer(call, exchange)
+        estimate_missing(call, exchange)
         return call
 
 
@@ -51,20 +69,17 @@ DIALECT = Ollama()
 
 def _request(call: Call, request: JSON) -> None:
     call.model_requested = text(request.get("model"))
-    call.stream = call.operation != "embeddings" and request.get("stream") is not False
     options = obj(request.get("options"))
-    call.request_params = {**options}
-    for key in ("format", "think", "keep_alive"):
-        if key in request:
-            call.request_params[key] = request[key]
+    call.request_params = {key: options[key] for key in options if key in _OPTIONS}
+    call.request_params |= {key: request[key] for key in request if key in _PARAMETERS}
     call.tool_definitions = items(request.get("tools"))
     if request.get("system"):
         call.input_messages.append(Message("system", [text_part(request["system"])]))
     call.input_messages += [_message(obj(m)) for m in items(request.get("messages"))]
+    images = _images(request)
     given = request.get("prompt", request.get("input"))
-    for one in items(given) if isinstance(given, list) else [given] if given else []:
-        parts = [text_part(one), *_images(request)]
-        call.input_messages.append(Message("user", parts))
+    for one in items(given) if isinstance(given, list) else [given] if given or images else []:
+        call.input_messages.append(Message("user", [text_part(one), *images]))
 
 
 def _images(message: JSON) -> list[Part]:
@@ -74,7 +89,8 @@ def _images(message: JSON) -> list[Part]:
 def _message(message: JSON) -> Message:
     role = text(message.get("role"))
     if role == "tool":
-        parts = [tool_response_part(message.get("tool_name"), message.get("content"))]
+        call_id = message.get("tool_call_id") or message.get("tool_name")
+        parts = [tool_response_part(call_id, message.get("content"))]
         return Message(role, parts)
     return Message(role, _parts(message) + _images(message))
 
@@ -87,46 +103,55 @@ def _parts(message: JSON) -> list[Part]:
         parts.append(text_part(said))
     for tool in items(message.get("tool_calls")):
         function = obj(obj(tool).get("function"))
-        parts.append(tool_call_part("", function.get("name"), function.get("arguments")))
+        call_id = obj(tool).get("id")
+        parts.append(tool_call_part(call_id, function.get("name"), function.get("arguments")))
     return parts
 
 
 def _answer(call: Call, exchange: Exchange) -> None:
-    body = exchange.response_body
-    if not body:
-        return
-    events, clean = ndjson(body)
-    if not clean:  # a single object needs no line end
-        start = events[-1].end if events else 0
-        events.append(Event(len(body), b"", body[start:].strip()))
-    objects: list[JSON] = []
     parts: list[Part] = []
-    for event in events:
-        data = parse_object(event.data)
-        if not data:
-            call.decode_error = call.decode_error or "a line is not a JSON object"
-            continue
+    objects: list[JSON] = []
+    token_ends: list[int] = []
+    for end, data in _objects(call, exchange):
         objects.append(data)
         if data.get("error"):
             take_error(call, data, exchange.http_status)
-        said = _parts(obj(data.get("message")) or data)
-        if said and call.stream:
-            mark_token(call, exchange, event)
-        parts += said
+        call.model_served = call.model_served or text(data.get("model"))
+        if said := _parts(obj(data.get("message")) or data):
+            parts += said
+            token_ends.append(end)
     final = objects[-1] if objects else {}
-    call.model_served = text(final.get("model"))
-    call.finish_reason = text(final.get("done_reason"))
     done = final.get("done") is True
-    if exchange.http_status >= 400 and not call.error_type:
-        take_error(call, final, exchange.http_status)
+    call.finish_reason = text(final.get("done_reason"))
     if call.stream:
-        call.stream_complete = done
+        call.stream_complete = done or exchange.http_status >= 300
+        mark_tokens(call, exchange, token_ends)
     if call.operation != "embeddings" and (parts or done):
         message = Message("assistant", _merge(parts), finish_reason=call.finish_reason)
         call.output_messages = [message]
         call.tool_calls = [p["name"] for p in message.parts if p["type"] == "tool_call"]
     if done or (call.operation == "embeddings" and not call.error_type):
         ollama_usage(call, final)
+
+
+def _objects(call: Call, exchange: Exchange) -> list[tuple[int, JSON]]:
+    """What the answer is made of, each with its end: lines of a stream, or the one object."""
+    body = exchange.response_body
+    if not call.stream or exchange.http_status >= 400:
+        answer = read_answer(call, exchange)
+        return [(len(body), answer)] if answer else []
+    events, clean = ndjson(body)
+    found: list[tuple[int, JSON]] = []
+    for event in events:
+        if data := parse_object(event.data):
+            found.append((event.end, data))
+        else:
+            call.decode_error = call.decode_error or "a line is not a JSON object"
+    if not clean:  # the last line needs no end; one that was cut is no object
+        tail = parse_object(body[events[-1].end if events else 0 :])
+        if tail:
+            found.append((len(body), tail))
+    return found
 
 
 def _merge(parts: list[Part]) -> list[Part]:

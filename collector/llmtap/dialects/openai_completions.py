@@ -1,82 +1,87 @@
-"""OpenAI (legacy) completions: a prompt in, `choices[].text` out. Paths end in `/completions`."""
+"""OpenAI (legacy) completions: a prompt in, `choices[].text` out. Paths end in `/completions`.
+
+Also read there: Mistral's fill-in-the-middle (choices with messages) and llama.cpp's own
+`/completions` (`content` and `stop` without choices, no `[DONE]`).
+"""
 
 from __future__ import annotations
 
-from llmtap.dialects.jsonish import given, items, obj, parse_object, text
+from llmtap.dialects.answers import is_event_stream, mark_tokens, read_answer
+from llmtap.dialects.errors import openai_error
+from llmtap.dialects.estimate import estimate_missing
+from llmtap.dialects.jsonish import JSON, given, items, obj, text
 from llmtap.dialects.model import Call, Exchange, Message
-from llmtap.dialects.openai_common import (
-    begin,
-    chunks,
-    facts,
-    is_event_stream,
-    mark_token,
-    take_error,
-)
-from llmtap.dialects.parts import text_part
-from llmtap.dialects.usage import estimate_missing, last_usage, openai_usage, server_timings
+from llmtap.dialects.openai_common import begin, chunks, facts, usage
+from llmtap.dialects.parts import is_token_ids, prompt_part, text_part
 
 
 class OpenAICompletions:
     name = "openai_completions"
     provider = "openai"
+    error_body = staticmethod(openai_error)
 
-    def matches(self, path: str) -> bool:
-        return path.endswith("/completions") and not path.endswith("/chat/completions")
+    def matches(self, method: str, path: str) -> bool:
+        ours = path.endswith("/completions") and not path.endswith("/chat/completions")
+        return method == "POST" and ours
 
     def decode(self, exchange: Exchange) -> Call:
         call, request = begin(exchange, self.name, "text_completion")
         prompt = request.get("prompt")
-        several = isinstance(prompt, list) and all(isinstance(p, str) for p in items(prompt))
+        several = isinstance(prompt, list) and not is_token_ids(prompt)
         for one in items(prompt) if several else given(prompt):
-            call.input_messages.append(Message("user", [text_part(one)]))
+            call.input_messages.append(Message("user", [prompt_part(one)]))
         if is_event_stream(exchange):
             _stream(call, exchange)
         elif exchange.response_body:
             _whole(call, exchange)
         if call.output_messages:
             call.finish_reason = call.output_messages[0].finish_reason
-        estimate_missing(call)
+        estimate_missing(call, exchange)
         return call
 
 
 DIALECT = OpenAICompletions()
 
 
+def _choices(answer: JSON) -> list[JSON]:
+    if "choices" not in answer and "content" in answer:  # llama.cpp's own
+        return [{**answer, "text": answer["content"], "finish_reason": answer.get("stop_type")}]
+    return [obj(choice) for choice in items(answer.get("choices"))]
+
+
+def _said(choice: JSON) -> str:
+    message = obj(choice.get("delta") or choice.get("message"))
+    return text(choice.get("text") or message.get("content"))
+
+
 def _whole(call: Call, exchange: Exchange) -> None:
-    answer = parse_object(exchange.response_body)
-    if not answer:
-        call.decode_error = call.decode_error or "the response body is not a JSON object"
+    answer = read_answer(call, exchange)
     facts(call, answer)
-    take_error(call, answer, exchange.http_status)
-    for raw in items(answer.get("choices")):
-        choice = obj(raw)
+    for choice in _choices(answer):
         finish = text(choice.get("finish_reason"))
-        parts = [text_part(choice.get("text"))]
+        parts = [text_part(_said(choice))]
         call.output_messages.append(Message("assistant", parts, finish_reason=finish))
-    openai_usage(call, obj(answer.get("usage")))
-    server_timings(call, obj(answer.get("timings")))
+    usage(call, answer)
 
 
 def _stream(call: Call, exchange: Exchange) -> None:
     texts: dict[int, list[str]] = {}
     finish: dict[int, str] = {}
-    events = chunks(call, exchange)
-    for event, chunk in events:
-        said = False
-        for raw in items(chunk.get("choices")):
-            choice = obj(raw)
+    token_ends: list[int] = []
+    for end, chunk in chunks(call, exchange):
+        content = False
+        for choice in _choices(chunk):
             index = choice.get("index")
             index = index if isinstance(index, int) else 0
-            piece = text(choice.get("text"))
+            piece = _said(choice)
             texts.setdefault(index, []).append(piece)
             finish[index] = text(choice.get("finish_reason")) or finish.get(index, "")
-            said = said or bool(piece)
-        if said:
-            mark_token(call, exchange, event)
+            content = content or bool(piece)
+        if content:
+            token_ends.append(end)
+        if chunk.get("stop") is True:
+            call.stream_complete = True
     for index in sorted(texts):
         parts = [text_part("".join(texts[index]))]
         call.output_messages.append(Message("assistant", parts, finish_reason=finish[index]))
-    documents = [chunk for _, chunk in events]
-    openai_usage(call, last_usage(documents))
-    for chunk in reversed(documents):
-        server_timings(call, obj(chunk.get("timings")))
+    mark_tokens(call, exchange, token_ends)

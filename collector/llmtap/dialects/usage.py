@@ -9,30 +9,41 @@ from __future__ import annotations
 from typing import Any
 
 from llmtap.dialects.jsonish import JSON, dumps, obj
-from llmtap.dialects.model import Call, Message, Usage, UsageSource
+from llmtap.dialects.model import Call, Usage
 
 _MAX_COUNT = 0xFFFFFFFF
+"""The store's columns are UInt32."""
 
 
 def _count(value: Any) -> int | None:
     """A token count; None for what is none (negative, fractional, absurd, no number)."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value <= _MAX_COUNT else None
 
 
-def set_usage(call: Call, raw: JSON, usage: Usage, total: Any = None) -> None:
-    """Puts reported usage on the call, and checks it."""
+def _sum(*counts: int | None) -> int | None:
+    """The sum of the known; None when none is."""
+    known = [count for count in counts if count is not None]
+    return _count(sum(known)) if known else None
+
+
+def _set(call: Call, raw: JSON, usage: Usage, read: tuple[Any, ...], total: Any = None) -> None:
+    """Puts reported usage on the call, and checks it. `read`: the wire's values behind it."""
     call.usage = usage
     call.usage_raw = dumps(raw)
     call.usage_source = "reported"
-    call.usage_problem = _problem(raw, usage, _count(total))
+    call.usage_problem = _problem(usage, (*read, total), _count(total))
 
 
-def _problem(raw: JSON, usage: Usage, total: int | None) -> str:
+def _problem(usage: Usage, read: tuple[Any, ...], total: int | None) -> str:
+    for value in read:
+        if value is not None and _count(value) is None:
+            number = isinstance(value, int | float)
+            return "negative_count" if number and value < 0 else "not_a_count"
     into, out = usage.input_tokens, usage.output_tokens
-    if any(isinstance(v, int | float) and not isinstance(v, bool) and v < 0 for v in raw.values()):
-        return "negative_count"
     if into is None and out is None:
         return "no_counts"
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
@@ -51,38 +62,39 @@ def openai_usage(call: Call, raw: JSON) -> None:
         return
     before = obj(raw.get("prompt_tokens_details"))
     after = obj(raw.get("completion_tokens_details"))
-    cached = _count(before.get("cached_tokens"))
+    cached = before.get("cached_tokens")
     if cached is None:
-        cached = _count(raw.get("prompt_cache_hit_tokens"))  # DeepSeek
-    usage = Usage(
-        input_tokens=_count(raw.get("prompt_tokens")),
-        output_tokens=_count(raw.get("completion_tokens")),
-        cache_read_tokens=cached,
-        cache_write_tokens=_count(before.get("cache_write_tokens")),
-        reasoning_tokens=_count(after.get("reasoning_tokens")),
+        cached = raw.get("prompt_cache_hit_tokens")  # DeepSeek
+    read = (
+        raw.get("prompt_tokens"),
+        raw.get("completion_tokens"),
+        cached,
+        before.get("cache_write_tokens"),
+        after.get("reasoning_tokens"),
     )
+    usage = Usage(*map(_count, read))
     if usage.output_tokens is None and call.operation == "embeddings":
         usage.output_tokens = 0
-    set_usage(call, raw, usage, raw.get("total_tokens"))
+    total, thought = raw.get("total_tokens"), usage.reasoning_tokens
+    if thought and total == (usage.input_tokens or 0) + (usage.output_tokens or 0) + thought:
+        usage.output_tokens = _sum(usage.output_tokens, thought)  # xAI counts it beside
+    _set(call, raw, usage, read, raw.get("total_tokens"))
 
 
 def anthropic_usage(call: Call, raw: JSON) -> None:
     """Anthropic's object: its input count excludes cache reads and writes."""
     if not raw:
         return
-    read = _count(raw.get("cache_read_input_tokens"))
-    write = _count(raw.get("cache_creation_input_tokens"))
-    fresh = _count(raw.get("input_tokens"))
-    known = [n for n in (fresh, read, write) if n is not None]
-    details = obj(raw.get("output_tokens_details"))
-    usage = Usage(
-        input_tokens=sum(known) if known else None,
-        output_tokens=_count(raw.get("output_tokens")),
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        reasoning_tokens=_count(details.get("thinking_tokens")),
+    read = (
+        raw.get("input_tokens"),
+        raw.get("output_tokens"),
+        raw.get("cache_read_input_tokens"),
+        raw.get("cache_creation_input_tokens"),
+        obj(raw.get("output_tokens_details")).get("thinking_tokens"),
     )
-    set_usage(call, raw, usage)
+    usage = Usage(*map(_count, read))
+    usage.input_tokens = _sum(usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    _set(call, raw, usage, read)
 
 
 _OLLAMA_KEYS = (
@@ -96,9 +108,9 @@ def ollama_usage(call: Call, final: JSON) -> None:
     raw = {key: final[key] for key in _OLLAMA_KEYS if key in final}
     if not raw:
         return
-    output = 0 if call.operation == "embeddings" else _count(raw.get("eval_count", 0))
-    usage = Usage(input_tokens=_count(raw.get("prompt_eval_count", 0)), output_tokens=output)
-    set_usage(call, raw, usage)
+    output = 0 if call.operation == "embeddings" else raw.get("eval_count", 0)
+    read = (raw.get("prompt_eval_count", 0), output)
+    _set(call, raw, Usage(*map(_count, read)), read)
 
 
 def server_timings(call: Call, timings: JSON) -> None:
@@ -110,59 +122,9 @@ def server_timings(call: Call, timings: JSON) -> None:
     if prompt is None and predicted is None:
         return
     call.usage = Usage(
-        input_tokens=(prompt or 0) + (cached or 0),
+        input_tokens=_sum(prompt, cached),
         output_tokens=predicted,
         cache_read_tokens=cached,
     )
     call.usage_raw = dumps(timings)
     call.usage_source = "server_timings"
-
-
-def estimate_missing(call: Call) -> None:
-    """When the server said nothing: an estimate from the texts, marked as such.
-
-    Nothing is estimated for a call that failed without output: it used nothing we could know.
-    """
-    if call.usage_source or call.operation == "unknown":
-        return
-    if call.error_type and not call.output_messages:
-        return
-    source: UsageSource = "estimated"
-    out = sum(map(message_tokens, call.output_messages))
-    into = sum(map(message_tokens, call.input_messages)) + 3
-    call.usage = Usage(input_tokens=into, output_tokens=out)
-    call.usage_source = source
-
-
-def message_tokens(message: Message) -> int:
-    """About how many tokens a message is: 3 for its frame, and its texts."""
-    count = 3
-    for part in message.parts:
-        for key in ("content", "arguments", "response", "name"):
-            value = part.get(key)
-            if isinstance(value, str):
-                count += text_tokens(value)
-            elif value is not None:
-                count += text_tokens(dumps(value))
-    return count
-
-
-def text_tokens(text: str) -> int:
-    """About how many tokens a text is: four ASCII characters, or one and a half others, make one.
-
-    Within ±10 % of o200k on English and code (reference measurements), wider elsewhere.
-    """
-    size = len(text)
-    if text.isascii():
-        return (size + 3) // 4
-    ascii_chars = len(text.encode("ascii", "ignore"))
-    return (ascii_chars + 3) // 4 + int((size - ascii_chars) / 1.5 + 0.5)
-
-
-def last_usage(events: list[JSON]) -> JSON:
-    """The last non-null `usage` of a stream; never a sum."""
-    for event in reversed(events):
-        usage = obj(event.get("usage"))
-        if usage:
-            return usage
-    return {}
