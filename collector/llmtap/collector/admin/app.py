@@ -12,6 +12,7 @@ import datetime
 import decimal
 import html
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,7 +23,7 @@ from aiohttp import web
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from llmtap.collector.admin import questions
-from llmtap.collector.admin.clickhouse_http import Executor, answer
+from llmtap.collector.admin.clickhouse_http import Request, answer, own_format
 from llmtap.collector.admin.health import Health
 from llmtap.collector.admin.tail import TailHub
 from llmtap.collector.store import Store
@@ -43,10 +44,10 @@ def create_app(
     tail: TailHub,
     allowed_hosts: tuple[str, ...] = (),
     about: Mapping[str, str] | None = None,
-    execute: Executor | None = None,
+    writable: bool = False,
 ) -> web.Application:
-    """All routes. `execute` runs the ClickHouse interface's SQL (default: reading only)."""
-    admin = _Admin(store, health, metrics, tail, dict(about or {}), execute)
+    """All routes. `writable` opens the ClickHouse interface to any SQL: only for tests."""
+    admin = _Admin(store, health, metrics, tail, dict(about or {}), writable)
     guard = _guard(_LOOPBACK | set(allowed_hosts))
     app = web.Application(middlewares=[guard], client_max_size=MAX_BODY)
     app.add_routes(
@@ -59,11 +60,14 @@ def create_app(
             web.get("/api/calls/{id}", admin.call),
             web.get("/api/stats", admin.stats),
             web.get("/api/tail", admin.tail),
-            web.route("*", "/api/sql", admin.sql),
+            web.get("/api/sql", admin.sql),
+            web.post("/api/sql", admin.sql),
             web.get("/clickhouse/ping", admin.ping),
             web.get("/clickhouse/replicas_status", admin.ping),
-            web.route("*", "/clickhouse", admin.clickhouse),
-            web.route("*", "/clickhouse/", admin.clickhouse),
+            web.get("/clickhouse", admin.clickhouse),
+            web.post("/clickhouse", admin.clickhouse),
+            web.get("/clickhouse/", admin.clickhouse),
+            web.post("/clickhouse/", admin.clickhouse),
         ]
     )
     app.on_cleanup.append(admin.close)
@@ -78,22 +82,30 @@ def _guard(hosts: frozenset[str] | set[str]) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if name.lower() not in hosts:
-            return _json({"error": {"message": _HOST_HELP.format(name[:100])}}, 403)
+        match = _HOST.fullmatch(host)
+        if match is None or match[1].lower() not in hosts:
+            return _safe(_json({"error": {"message": _HOST_HELP.format(host[:100])}}, 403))
         site = request.headers.get("Sec-Fetch-Site", "")
         origin = request.headers.get("Origin")
         if site in ("cross-site", "same-site") or (origin and origin.split("//")[-1] != host):
-            return _json({"error": {"message": "requests from other web sites are refused"}}, 403)
-        response = await handler(request)
-        if not response.prepared:
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            response.headers["Cache-Control"] = "no-store"
-        return response
+            text = "requests from other web sites are refused"
+            return _safe(_json({"error": {"message": text}}, 403))
+        try:
+            response = await handler(request)
+        except web.HTTPException as e:
+            return _safe(_json({"error": {"message": f"{e.status} {e.reason}"}}, e.status))
+        return response if response.prepared else _safe(response)
 
     return guard
 
 
+def _safe(response: web.StreamResponse) -> web.StreamResponse:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 _HOST_HELP = "host {!r} is not served here; add it to [admin] allowed_hosts"
 
 
@@ -105,14 +117,14 @@ class _Admin:
         metrics: Callable[[], bytes],
         tail: TailHub,
         about: dict[str, str],
-        execute: Executor | None,
+        writable: bool,
     ) -> None:
         self._store = store
         self._health = health
         self._metrics = metrics
         self._tail = tail
         self._about = about
-        self._execute = execute or self._read
+        self._writable = writable
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="admin")
 
     async def close(self, app: web.Application) -> None:
@@ -172,17 +184,23 @@ class _Admin:
         except questions.BadQuestionError as e:
             return _json({"error": {"message": str(e)}}, 400)
         except ClickHouseError as e:
-            return _sql_error(e)
+            return self._sql_error(e)
+
+    def _sql_error(self, error: Exception) -> web.Response:
+        text = self._store.public_text(error)
+        return _json({"error": {"code": code_of(error), "message": text}}, 400)
 
     async def sql(self, request: web.Request) -> web.Response:
         sql = request.query.get("query") or await request.text()
         fmt = request.query.get("format", "JSON")
         if not fmt.isalnum():
             return _json({"error": {"message": "format: a ClickHouse output format"}}, 400)
+        own = own_format(sql)
         try:
-            body = await self._run(partial(self._store.raw_query, sql, fmt=fmt))
+            body = await self._run(partial(self._store.raw_query, sql, fmt=None if own else fmt))
         except (NotReadOnlyError, ClickHouseError) as e:
-            return _sql_error(e)
+            return self._sql_error(e)
+        fmt = own or fmt
         kind = _FORMAT_TYPES.get(fmt, "text/plain; charset=utf-8")
         return web.Response(body=body, headers={"Content-Type": kind})
 
@@ -206,17 +224,23 @@ class _Admin:
     async def ping(self, request: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")
 
-    def _read(
-        self, sql: str, *, fmt: str | None, parameters: Mapping[str, str], data: bytes
-    ) -> bytes:
-        return self._store.raw_query(sql, fmt=fmt, parameters=parameters)
-
     async def clickhouse(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        packed = request.headers.get("Content-Encoding", "identity").lower()
+        if packed not in _UNPACKED:
+            return web.Response(status=400, text=f"Content-Encoding {packed[:20]} is not known\n")
+        query = dict(request.query)
         headers = {k.lower(): v for k, v in request.headers.items()}
-        work = partial(answer, self._execute, request.method, dict(request.query), headers, body)
-        result = await self._run(work)
-        return web.Response(status=result.status, body=result.body, headers=result.headers)
+        asked = Request(request.method, query, headers, await request.read())
+        result = await self._run(partial(answer, self._store, asked, writable=self._writable))
+        response = web.Response(status=result.status, body=result.body, headers=result.headers)
+        wanted = query.get("enable_http_compression") == "1"
+        if wanted and "gzip" in headers.get("accept-encoding", ""):
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+
+_UNPACKED = frozenset(["identity", "gzip", "deflate", "br", "zstd"])
+"""Request encodings that aiohttp undoes, within `client_max_size`."""
 
 
 def _default(value: Any) -> Any:
@@ -237,8 +261,3 @@ def _dumps(value: Any) -> bytes:
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_dumps(value), content_type="application/json")
-
-
-def _sql_error(error: Exception) -> web.Response:
-    text = str(error).strip()[:4000]
-    return _json({"error": {"code": code_of(error), "message": text}}, 400)

@@ -11,6 +11,7 @@ from llmtap.collector.admin.tail import SUMMARY
 from llmtap.collector.store import Store
 
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_MONEY = re.compile(r"\d{1,8}(?:\.\d{1,9})?", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ORDERS = {
     "recent": "ts DESC",
@@ -64,6 +65,11 @@ def _where(filters: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     if value := filters.get("model"):
         conditions.append("(model_requested = {model:String} OR model_served = {model:String})")
         bound["model"] = value
+    if value := filters.get("min_cost"):
+        if not _MONEY.fullmatch(value):
+            raise BadQuestionError("min_cost: US dollars, such as 0.05")
+        conditions.append("cost_usd >= toDecimal64({min_cost:String}, 9)")
+        bound["min_cost"] = value
     if value := filters.get("search"):
         conditions.append(
             "(positionCaseInsensitiveUTF8(input_text, {search:String}) > 0"

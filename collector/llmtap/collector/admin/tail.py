@@ -22,6 +22,8 @@ class TailHub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.dropped = 0
+        """Rows that readers were too slow for, all readers together."""
         self._queues: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def publish(self, rows: Sequence[CallRow]) -> None:
@@ -36,6 +38,7 @@ class TailHub:
             for item in items:
                 if queue.full():
                     queue.get_nowait()
+                    self.dropped += 1
                 queue.put_nowait(item)
 
     def subscribe(self) -> asyncio.Queue[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Where rows live: ClickHouse, embedded (chDB) or a server, behind one client."""
 
-from llmtap.collector.store.client import Store, open_store
+from llmtap.collector.store.client import Store
+from llmtap.collector.store.dsn import open_store
 from llmtap.collector.store.errors import (
     PermanentInsertError,
     RetryableInsertError,

@@ -10,33 +10,18 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol
 
-import clickhouse_connect
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
-from llmtap.collector.store.errors import (
-    StoreConfigError,
-    StoreLockedError,
-    StoreUnreachableError,
-    code_of,
-    insert_error,
-)
-from llmtap.collector.store.guard import check_read_only
+from llmtap.collector.store.errors import PermanentInsertError, insert_error
+from llmtap.collector.store.guard import NotReadOnlyError, check_read_only
 from llmtap.collector.store.migrate import migrate
 from llmtap.collector.store.retention import retention_statements
 from llmtap.collector.store.rows import CallRow, LossRow
 
-DSN_FORMS = (
-    "chdb | chdb:///FOLDER | clickhouse://USER:PASSWORD@HOST:8123/DATABASE | "
-    "clickhouses://… (TLS) | http(s)://USER:PASSWORD@HOST:PORT/DATABASE"
-)
 READERS = 3
 READ_LIMITS: dict[str, int | str] = {
     "max_execution_time": 30,
@@ -53,28 +38,50 @@ _INSERT_SETTINGS: dict[str, int] = {
     "min_insert_block_size_rows": 1_048_576,
     "min_insert_block_size_bytes": 1 << 30,
 }
-_INSERT_ERRORS = (ClickHouseError, OSError, ValueError, TypeError, AttributeError, OverflowError)
-_DATABASE = re.compile(r"[A-Za-z_]\w{0,63}")
+# What the library raises for a value that it can not write is whatever writing it raised.
+_INSERT_ERRORS = (ClickHouseError, OSError, ValueError, TypeError, AttributeError, ArithmeticError)
+_LATEST_TS = 4_102_444_800_000_000
+"""The year 2100, in microseconds: `otel_traces_trace_id_ts` ends in 2106."""
+_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 
-class _Client(Protocol):
+_INSERT = re.compile(
+    r"\s*INSERT\s+INTO\s+(?P<table>[\w.`]+)\s*(?:\((?P<columns>[^)]*)\))?"
+    r"\s*FORMAT\s+(?P<format>\w+)\s*",
+    re.IGNORECASE | re.ASCII,
+)
+_URL_NOTE = re.compile(r"\s*\(for url [^)\s]*\)|https?://[^\s/]+:\d+\S*")
+
+
+def _literal(value: int | str) -> str:
+    """An SQL literal."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class Client(Protocol):
     """What is used of a clickhouse-connect client."""
 
     def command(self, cmd: str, **kw: Any) -> Any: ...
     def query(self, query: str, **kw: Any) -> Any: ...
     def raw_query(self, query: str, **kw: Any) -> bytes: ...
     def insert(self, table: str, data: Any, **kw: Any) -> Any: ...
+    def raw_insert(self, table: str, columns: Any, block: Any, **kw: Any) -> Any: ...
     def close(self) -> None: ...
 
 
 class Store:
     """Tables, inserts and reads. Made by `open_store`."""
 
-    def __init__(self, connect: Any, embedded: bool) -> None:
+    def __init__(
+        self, connect: Callable[[str | None], Client], embedded: bool, private: Sequence[str] = ()
+    ) -> None:
         self._connect = connect
+        self.private = private
         self.embedded = embedded
-        self._writer: _Client = connect()
-        self._readers: queue.SimpleQueue[_Client | None] = queue.SimpleQueue()
+        self._writer = connect(None)
+        self._readers: queue.SimpleQueue[Client | None] = queue.SimpleQueue()
         for _ in range(READERS):
             self._readers.put(None)
         self._types: dict[str, list[str]] = {}
@@ -107,6 +114,8 @@ class Store:
         """
         by_month: dict[tuple[int, int], list[CallRow]] = {}
         for row in rows:
+            if not 0 <= row.ts < _LATEST_TS:
+                raise PermanentInsertError(f"call {row.id}: ts {row.ts} is no time of this century")
             moment = time.gmtime(row.ts // 1_000_000)
             by_month.setdefault((moment.tm_year, moment.tm_mon), []).append(row)
         for (year, month), group in sorted(by_month.items()):
@@ -131,14 +140,7 @@ class Store:
                 column_oriented=True,
                 settings=settings,
             )
-        except (
-            ClickHouseError,
-            OSError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-        ) as e:
+        except _INSERT_ERRORS as e:
             raise insert_error(e) from e
 
     def _column_types(self, table: str, names: Sequence[str]) -> list[str]:
@@ -150,17 +152,12 @@ class Store:
 
     # reading
     @contextlib.contextmanager
-    def _reader(self) -> Iterator[_Client]:
+    def _reader(self) -> Generator[Client]:
         """A connection locked to reading; thrown away after any error (its state is unknown)."""
         client = self._readers.get()
         try:
             if client is None:
-                client = cast("_Client", self._connect())
-                if self.embedded:
-                    for name, value in READ_LIMITS.items():
-                        shown = f"'{value}'" if isinstance(value, str) else value
-                        client.command(f"SET {name} = {shown}")
-                    client.command("SET readonly = 1")
+                client = self._connect_reader(None, {})
             yield client
         except BaseException:
             if client is not None:
@@ -170,10 +167,51 @@ class Store:
         finally:
             self._readers.put(client)
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    @contextlib.contextmanager
+    def _own_reader(
+        self, database: str | None, settings: Mapping[str, int | str]
+    ) -> Generator[Client]:
+        """The same, but with other settings: for one query, in the place of a pooled one."""
+        place = self._readers.get()
+        try:
+            client = self._connect_reader(database, settings)
+            try:
+                yield client
+            finally:
+                client.close()
+        finally:
+            self._readers.put(place)
+
+    def _connect_reader(self, database: str | None, settings: Mapping[str, int | str]) -> Client:
+        client = self._connect(database)
+        if self.embedded:
+            # The engine has no users: the connection locks itself, last, and can not be unlocked.
+            chosen = {"session_timezone": "UTC", **READ_LIMITS, **settings}
+            try:
+                shown = ", ".join(f"{name} = {_literal(value)}" for name, value in chosen.items())
+                client.command(f"SET {shown}")
+                client.command("SET readonly = 1")
+            except BaseException:
+                client.close()
+                raise
+        return client
+
+    def query(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        max_rows: int | None = None,
+        timeout_s: int | None = None,
+    ) -> list[dict[str, Any]]:
         """Rows of our own SQL (never of users'), values bound by `{name:Type}`."""
-        with self._reader() as client:
-            result = client.query(sql, parameters=dict(parameters or {}), settings=self._read())
+        own: dict[str, int | str] = {}
+        if max_rows is not None:
+            own["max_result_rows"] = max_rows
+        if timeout_s is not None:
+            own["max_execution_time"] = timeout_s
+        with self._own_reader(None, own) if own else self._reader() as client:
+            result = client.query(sql, parameters=dict(parameters or {}), settings=self._read(own))
             names = result.column_names
             return [dict(zip(names, row, strict=True)) for row in result.result_rows]
 
@@ -183,19 +221,65 @@ class Store:
         *,
         fmt: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, int | str] | None = None,
+        database: str | None = None,
     ) -> bytes:
         """Result bytes of a user's SQL in the asked FORMAT. Reading only.
 
-        Raises NotReadOnlyError, or clickhouse-connect's errors with the engine's text and code.
+        `settings` are not the user's to choose freely: see `admin/settings.py`. Raises
+        NotReadOnlyError, or clickhouse-connect's errors with the engine's text and code.
         """
-        check_read_only(sql)
-        with self._reader() as client:
+        check_read_only(sql, parameters)
+        own = dict(settings or {})
+        if any(not _NAME.fullmatch(name) for name in own):
+            raise NotReadOnlyError("a setting's name is letters, digits and _")
+        with self._own_reader(database, own) if own or database else self._reader() as client:
             return client.raw_query(
-                sql, fmt=fmt, parameters=dict(parameters or {}), settings=self._read()
+                sql.rstrip("; \t\r\n"),
+                fmt=fmt,
+                parameters=dict(parameters or {}),
+                settings=self._read(own),
             )
 
-    def _read(self) -> dict[str, Any] | None:
-        return None if self.embedded else {**READ_LIMITS, "readonly": 1}
+    def execute(
+        self,
+        sql: str,
+        *,
+        fmt: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, int | str] | None = None,
+        database: str | None = None,
+        data: bytes = b"",
+    ) -> bytes:
+        """Anything, `INSERT … FORMAT F` with its data too: for tests, where we play the server."""
+        client = self._connect(database)
+        try:
+            if match := _INSERT.fullmatch(sql):
+                columns = [c.strip(" `") for c in (match["columns"] or "").split(",") if c.strip()]
+                client.raw_insert(
+                    match["table"],
+                    columns or None,
+                    data,
+                    settings=dict(settings or {}),
+                    fmt=match["format"],
+                )
+                return b""
+            return client.raw_query(
+                sql, fmt=fmt, parameters=dict(parameters or {}), settings=dict(settings or {})
+            )
+        finally:
+            client.close()
+
+    def public_text(self, error: BaseException) -> str:
+        """An error's text for users: without our folders, hosts and internals."""
+        text = str(error).strip()
+        for private in self.private:
+            text = text.replace(private, "…")
+        return _URL_NOTE.sub("", text)[:4000]
+
+    def _read(self, own: Mapping[str, int | str]) -> dict[str, Any] | None:
+        """Settings that go with a query: a server knows them by request, chDB by connection."""
+        return None if self.embedded else {**READ_LIMITS, **own, "readonly": 1}
 
     def version(self) -> str:
         return str(self._writer.command("SELECT version()"))
@@ -206,92 +290,3 @@ class Store:
             if client is not None:
                 client.close()
         self._writer.close()
-
-
-def open_store(dsn: str, data_dir: Path) -> Store:
-    """Opens (and creates) the store, schema included. Raises StoreError with what to do."""
-    if dsn == "chdb" or dsn.startswith("chdb:"):
-        store = _open_embedded(dsn, data_dir)
-    else:
-        store = _open_server(dsn)
-    try:
-        store.migrate()
-    except ClickHouseError as e:
-        raise StoreUnreachableError(f"the schema could not be set up: {e}") from e
-    return store
-
-
-def _open_embedded(dsn: str, data_dir: Path) -> Store:
-    path = dsn.removeprefix("chdb").removeprefix("://")
-    folder = Path(path) if path else data_dir / "store"
-    if path and not folder.is_absolute():
-        raise StoreConfigError(f"store.dsn: a chdb folder must be absolute, as in {DSN_FORMS}")
-    # The library writes every insert to a temporary file: prompts belong in our folder, not /tmp.
-    scratch = data_dir / "tmp"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700, parents=True)
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tempfile.tempdir = str(scratch)
-
-    def connect() -> _Client:
-        return cast("_Client", clickhouse_connect.get_client(dsn=f"chdb://{folder}"))
-
-    try:
-        store = Store(connect, embedded=True)
-    except (ClickHouseError, RuntimeError) as e:
-        if "lock" in str(e).lower() or "already running" in str(e):
-            raise StoreLockedError(
-                f"the store at {folder} is open in another process. Stop that llmtap, ask it "
-                "instead (`llmtap sql`), or give this one its own folder with --data"
-            ) from e
-        raise StoreConfigError(f"the store at {folder} can not be opened: {e}") from e
-    folder.chmod(0o700)
-    return store
-
-
-def _open_server(dsn: str) -> Store:
-    parts = urlsplit(dsn)
-    schemes = {"clickhouse": False, "clickhouses": True, "http": False, "https": True}
-    try:
-        port = parts.port
-    except ValueError as e:
-        raise StoreConfigError(f"store.dsn: the port is not a number; forms: {DSN_FORMS}") from e
-    if parts.scheme not in schemes or not parts.hostname:
-        raise StoreConfigError(f"store.dsn is not understood; forms: {DSN_FORMS}")
-    secure = schemes[parts.scheme]
-    database = parts.path.strip("/") or "llmtap"
-    if not _DATABASE.fullmatch(database):
-        raise StoreConfigError("store.dsn: the database name must be letters, digits and _")
-    options: dict[str, Any] = {
-        "autogenerate_session_id": False,
-        "host": parts.hostname,
-        "port": port or (8443 if secure else 8123),
-        "username": unquote(parts.username or "default"),
-        "password": unquote(parts.password or ""),
-        "secure": secure,
-        "send_receive_timeout": 300,
-        "connect_timeout": 10,
-        **dict(parse_qsl(parts.query)),
-    }
-    where = f"{parts.hostname}:{options['port']}"
-
-    def connect(**more: Any) -> _Client:
-        return cast("_Client", clickhouse_connect.get_client(**options, **more))
-
-    try:
-        first = connect()
-        first.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-        first.close()
-        return Store(lambda: connect(database=database), embedded=False)
-    except ClickHouseError as e:
-        if code_of(e) in (192, 193, 194, 497, 516):
-            raise StoreConfigError(
-                f"the ClickHouse server at {where} refuses user {options['username']!r}: "
-                "check user, password and grants in store.dsn / LLMTAP_STORE"
-            ) from e
-        raise StoreUnreachableError(
-            f"no ClickHouse server answers at {where} ({type(e).__name__}). Is it running, and is "
-            "this its HTTP port (8123, TLS 8443)?"
-        ) from e
-    except TypeError as e:
-        raise StoreConfigError(f"store.dsn: unknown option: {e}") from e

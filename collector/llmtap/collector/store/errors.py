@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from clickhouse_connect.driver.exceptions import DataError, NotSupportedError
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 _CODE = re.compile(r"\bCode: (\d+)")
@@ -49,6 +50,9 @@ def insert_error(error: Exception) -> StoreError:
         if isinstance(error, OSError):
             return RetryableInsertError(text)
         # UnicodeEncodeError, OverflowError, TypeError …: the client could not write a value.
+        return PermanentInsertError(text)
+    if isinstance(error, DataError | NotSupportedError) and not code_of(error):
+        # the client's own checks of values and types
         return PermanentInsertError(text)
     match code_of(error):
         case (

@@ -22,6 +22,7 @@ def retention_statements(
     for table, column, days in (
         ("calls", "ts", calls_days),
         ("otel_traces", "Timestamp", traces_days),
+        ("otel_traces_trace_id_ts", "Start", traces_days),
     ):
         have = definition(table)
         want = f"TTL toDateTime({column}) + toIntervalDay({days})"
