@@ -189,8 +189,8 @@ def _replaced(value: Any, target: int, new: Any) -> tuple[Any, int]:
     return value, target
 
 
-def _mutated(body: bytes, target: int, new: Any) -> bytes:
-    """`body` with one JSON value in it replaced, wherever its documents lie."""
+def _mutated(body: bytes, target: int, new: Any) -> bytes | None:
+    """`body` with one JSON value in it replaced, wherever its documents lie; None past the last."""
     out: list[bytes] = []
     for line in body.split(b"\n"):
         start = line.find(b"{")
@@ -198,19 +198,36 @@ def _mutated(body: bytes, target: int, new: Any) -> bytes:
             document, target = _replaced(json.loads(line[start:]), target, new)
             line = line[:start] + json.dumps(document).encode()
         out.append(line)
-    return b"\n".join(out)
+    return b"\n".join(out) if target < 0 else None
 
 
-@settings(max_examples=500)
+_WRONG: list[Any] = [None, [], [1], {"a": 1}, "x", "\ud800", -1, 1.5, True]
+
+
+@each_sample
+def test_each_value_replaced_by_each_wrong_one_is_a_call(name: str) -> None:
+    sample = SAMPLES[name]
+    for new in _WRONG:
+        target = 0
+        while (body := _mutated(sample.response_body, target, new)) is not None:
+            check_total(dataclasses.replace(sample, response_body=body))
+            target += 1
+        target = 0
+        while (body := _mutated(sample.request_body, target, new)) is not None:
+            check_total(dataclasses.replace(sample, request_body=body))
+            target += 1
+
+
+@settings(max_examples=150)
 @given(name=any_sample, target=st.integers(0, 120), new=_ANY_JSON, in_request=st.booleans())
 def test_any_value_anywhere_is_a_call(name: str, target: int, new: Any, in_request: bool) -> None:
     """The right shape with one wrong value in it: null, number, surrogate, object, NaN…"""
     sample = SAMPLES[name]
     if in_request:
-        body = _mutated(sample.request_body, target, new)
+        body = _mutated(sample.request_body, target, new) or sample.request_body
         check_total(dataclasses.replace(sample, request_body=body))
     else:
-        body = _mutated(sample.response_body, target, new)
+        body = _mutated(sample.response_body, target, new) or sample.response_body
         check_total(dataclasses.replace(sample, response_body=body))
 
 
