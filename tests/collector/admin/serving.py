@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,7 @@ class Served:
 @contextmanager
 def serving(
     store: Store, run: Path, *, writable: bool = False, allowed_hosts: tuple[str, ...] = ()
-) -> Iterator[Served]:
+) -> Generator[Served]:
     """Runs the application until the block ends."""
     served = Served(store, run)
     started = threading.Event()
@@ -81,7 +81,7 @@ def serving(
 
 
 @contextmanager
-def http(served: Served) -> Iterator[httpx.Client]:
+def http(served: Served) -> Generator[httpx.Client]:
     """A client for it."""
     with httpx.Client(base_url=served.url, timeout=20, trust_env=False) as client:
         yield client

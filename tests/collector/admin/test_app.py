@@ -33,7 +33,9 @@ def project(store: Store) -> tuple[str, list[CallRow]]:
     rows = [
         call_row(project=name, ts=now - 10 * SECOND, user_id="ann", duration_us=100, cost_usd=None),
         call_row(project=name, ts=now - 20 * SECOND, status="error", error_type="rate_limit"),
-        call_row(project=name, ts=now - 30 * SECOND, model_requested="llama3", model_served="llama3"),
+        call_row(
+            project=name, ts=now - 30 * SECOND, model_requested="llama3", model_served="llama3"
+        ),
         call_row(project=name, ts=now - 40 * SECOND, session_id="s-9", input_text="Straße 100% _x"),
         call_row(project=name, ts=now - 7200 * SECOND, upstream="vllm", duration_us=9_000_000),
     ]
@@ -227,7 +229,9 @@ def test_sql_errors_are_json(client: httpx.Client, query: str, code: int) -> Non
     assert error["message"]
 
 
-@pytest.mark.parametrize("fmt", ["", "Nope", "TSV\n;", "JSON SETTINGS readonly=0", "dataframe", "ArrowTable"])
+@pytest.mark.parametrize(
+    "fmt", ["", "Nope", "TSV\n;", "JSON SETTINGS readonly=0", "dataframe", "ArrowTable"]
+)
 def test_a_bad_format_is_400(client: httpx.Client, fmt: str) -> None:
     response = client.get("/api/sql", params={"query": "SELECT 1", "format": fmt})
     assert response.status_code == 400
@@ -347,7 +351,17 @@ def test_a_slow_reader_loses_the_oldest_and_blocks_nobody(served: Served) -> Non
 # who may ask
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/api/calls", "/api/sql?query=SELECT+1", "/clickhouse/?query=SELECT+1", "/api/tail"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/healthz",
+        "/api/calls",
+        "/api/sql?query=SELECT+1",
+        "/clickhouse/?query=SELECT+1",
+        "/api/tail",
+    ],
+)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -371,7 +385,9 @@ def test_strangers_are_refused(client: httpx.Client, path: str, headers: dict[st
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:1", "[::1]:8788", "LLMTAP.example", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "[::1]:8788", "LLMTAP.example", "127.0.0.1"]
+)
 def test_known_hosts_are_served(client: httpx.Client, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
@@ -399,7 +415,9 @@ def test_the_front_page_says_where_things_are(client: httpx.Client) -> None:
     assert "http://127.0.0.1:8787" in response.text
     assert "/api/calls" in response.text
     assert "<b>" not in response.text
-    assert response.headers["content-security-policy"] == "default-src 'none'"
+    assert (
+        response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    )
 
 
 def test_unknown_paths_and_methods_answer_in_json(client: httpx.Client) -> None:

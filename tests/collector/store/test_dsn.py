@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ MONTH_US = 31 * 86_400 * 1_000_000
 
 
 @asynccontextmanager
-async def served(store: Store) -> AsyncIterator[str]:
+async def served(store: Store) -> AsyncGenerator[str]:
     """A server; gives the start of its DSN, with a password that must never be shown."""
     app = create_app(
         store,
@@ -78,7 +78,10 @@ async def test_a_server_takes_every_row_once(store: Store, tmp_path: Path) -> No
         for _ in range(3):
             remote.insert_calls(rows, "b-1")
             remote.insert_losses(losses, "b-1")
-        assert counts(remote) == dict(calls=3, otel_traces=3, otel_traces_trace_id_ts=3, losses=1)
+        assert counts(remote) == {
+            **dict.fromkeys(("calls", "otel_traces", "otel_traces_trace_id_ts"), 3),
+            "losses": 1,
+        }
         got = remote.query("SELECT * FROM calls ORDER BY ts, id")
         assert sorted(str(r["id"]) for r in got) == sorted(r.id for r in rows)
         assert got[0]["cost_usd"] == rows[0].cost_usd and got[0]["output_text"] == "Grüß Gott"

@@ -30,6 +30,21 @@ from llmtap.collector.store import Store
 from llmtap.collector.store.errors import code_of
 from llmtap.collector.store.guard import NotReadOnlyError
 
+_LINKS = (
+    ("/api/calls?since=1h", "calls as JSON"),
+    ("/api/stats?since=24h", "sums by model and status"),
+    ("/api/sql?query=SHOW+TABLES", "SQL, reading only"),
+    ("/api/tail", "calls as they are stored"),
+    ("/metrics", "for Prometheus"),
+    ("/healthz", "is all well?"),
+)
+_COMMANDS = (
+    "llmtap tail",
+    "llmtap calls --since 1h",
+    "llmtap show ID",
+    'llmtap sql "SELECT * FROM calls_cost_daily"',
+    "llmtap doctor",
+)
 _LOOPBACK = frozenset(["127.0.0.1", "localhost", "[::1]", "::1"])
 MAX_BODY = 64 << 20
 HEARTBEAT_S = 10.0
@@ -46,7 +61,11 @@ def create_app(
     about: Mapping[str, str] | None = None,
     writable: bool = False,
 ) -> web.Application:
-    """All routes. `writable` opens the ClickHouse interface to any SQL: only for tests."""
+    """All routes.
+
+    `writable` opens the ClickHouse interface to any SQL, so that tests can use it as a server (by a
+    DSN with `proxy_path=/clickhouse&compress=gzip`, as lz4 is not undone); never set it otherwise.
+    """
     admin = _Admin(store, health, metrics, tail, dict(about or {}), writable)
     guard = _guard(_LOOPBACK | set(allowed_hosts))
     app = web.Application(middlewares=[guard], client_max_size=MAX_BODY)
@@ -134,18 +153,21 @@ class _Admin:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def index(self, request: web.Request) -> web.Response:
+        """Where things are; a page without scripts."""
+        here = f"http://{request.host}"
         rows = "".join(
             f"<tr><td>{html.escape(k)}</td><td><code>{html.escape(v)}</code></td></tr>"
-            for k, v in self._about.items()
+            for k, v in {**self._about, "ClickHouse HTTP": f"{here}/clickhouse"}.items()
         )
-        links = "".join(
-            f'<li><a href="{p}">{p}</a></li>'
-            for p in ("/api/calls", "/api/stats", "/healthz", "/metrics")
+        links = "".join(f'<li><a href="{path}">{path}</a> {text}</li>' for path, text in _LINKS)
+        commands = "".join(f"<li><code>{html.escape(line)}</code></li>" for line in _COMMANDS)
+        page = (
+            "<!doctype html><html lang=en><meta charset=utf-8><title>llmtap</title><h1>llmtap</h1>"
+            f"<table>{rows}</table><h2>Here</h2><ul>{links}</ul>"
+            f"<h2>In a terminal</h2><ul>{commands}</ul>"
         )
-        head = "<!doctype html><title>llmtap</title><h1>llmtap</h1>"
-        page = f"{head}<table>{rows}</table><ul>{links}</ul>"
         response = web.Response(text=page, content_type="text/html")
-        response.headers["Content-Security-Policy"] = "default-src 'none'"
+        response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         return response
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -243,6 +265,9 @@ _UNPACKED = frozenset(["identity", "gzip", "deflate", "br", "zstd"])
 """Request encodings that aiohttp undoes, within `client_max_size`."""
 
 
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_NAIVE_UTC
+
+
 def _default(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
@@ -254,7 +279,7 @@ def _default(value: Any) -> Any:
 
 def _dumps(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, default=_default, option=_JSON_OPTIONS)
     except TypeError:
         return json.dumps(value, default=_default).encode()
 

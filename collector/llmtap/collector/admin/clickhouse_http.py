@@ -22,7 +22,7 @@ from llmtap.collector.admin import settings
 from llmtap.collector.admin.native import NativeError, header, with_revision
 from llmtap.collector.store import Store
 from llmtap.collector.store.errors import code_of
-from llmtap.collector.store.guard import NotReadOnlyError
+from llmtap.collector.store.guard import Escaped, NotReadOnlyError
 
 MAX_SQL_BYTES = 1 << 20
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
@@ -48,12 +48,14 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """What a request asks for. `fmt` is None when the statement names its FORMAT or returns none;
-    a parameter is None for NULL; `data` is an INSERT's."""
+    """What a request asks for.
+
+    `fmt` is None when the statement names its FORMAT or returns none; `data` is an INSERT's.
+    """
 
     sql: str
     fmt: str | None
-    parameters: dict[str, str | None]
+    parameters: dict[str, Escaped]
     settings: dict[str, int | str]
     database: str | None
     data: bytes = b""
@@ -235,16 +237,9 @@ def _revision(query: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED = {"b": "\b", "f": "\f", "r": "\r", "n": "\n", "t": "\t", "0": "\0"}
-
-
-def _parameters(query: Mapping[str, str]) -> dict[str, str | None]:
-    """Values of `param_x`, which come in TabSeparated's escaping."""
+def _parameters(query: Mapping[str, str]) -> dict[str, Escaped]:
     return {
-        key[6:]: None
-        if value == "\\N"
-        else _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), value)
+        key[6:]: Escaped(value)
         for key, value in query.items()
         if key.startswith("param_") and _NAME.fullmatch(key)
     }

@@ -38,13 +38,13 @@ class BadQuestionError(ValueError):
 
 def moment(text: str, now: datetime) -> datetime:
     """`15m`, `1h`, `7d` ago, or an ISO 8601 time (UTC if it names no zone)."""
-    if match := _SPAN.fullmatch(text):
-        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
+        if match := _SPAN.fullmatch(text):
+            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
         when = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadQuestionError(
-            f"{text!r} is no time; use 15m, 1h, 7d or 2026-01-31T12:00"
+            f"{text[:40]!r} is no time; use 15m, 1h, 7d or 2026-01-31T12:00"
         ) from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 

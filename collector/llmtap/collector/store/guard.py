@@ -43,6 +43,33 @@ _BAD_CALLS = re.compile(
 class NotReadOnlyError(ValueError):
     """The statement is refused; the text says why."""
 
+    code = 164
+    """ClickHouse's own code for it, READONLY."""
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "r": "\r", "n": "\n", "t": "\t", "0": "\0"}
+
+
+class Escaped:
+    """A query parameter as ClickHouse's HTTP interface takes it: in TabSeparated's escaping.
+
+    The driver passes it on as it is (it escapes only a `str`): `['a', 'b']` stays an array.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+
+    def __str__(self) -> str:
+        return self._raw
+
+    @property
+    def plain(self) -> str:
+        """The value with its escaping undone."""
+        return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), self._raw)
+
 
 class _Token(NamedTuple):
     kind: str
@@ -70,6 +97,8 @@ def check_read_only(sql: str, parameters: Mapping[str, object] | None = None) ->
         if _BAD_NAMES.fullmatch(value) or (called and _BAD_CALLS.fullmatch(value)):
             raise NotReadOnlyError(f"the function {value}() is not allowed here")
     for bound in (parameters or {}).values():
+        if isinstance(bound, Escaped):
+            bound = bound.plain
         if isinstance(bound, str) and _BAD_NAMES.fullmatch(bound.strip('`" ').lower()):
             _refuse_identifier_parameters(tokens, bound)
 
