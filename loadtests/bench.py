@@ -135,7 +135,14 @@ def stack(folder: Path) -> Iterator[dict[str, Target]]:
             time.sleep(1)
             targets["nginx"] = Target("nginx", NGINX, "", "/idle", children(nginx.pid))
         forwarder = on.enter_context(
-            process(0, *servers, "aiohttp", str(AIOHTTP), f"http://127.0.0.1:{BACKEND}")
+            process(
+                0,
+                *servers,
+                "aiohttp",
+                str(AIOHTTP),
+                f"http://127.0.0.1:{BACKEND}",
+                stderr=subprocess.DEVNULL,
+            )
         )
         targets["aiohttp"] = Target("aiohttp", AIOHTTP, "", "", [forwarder.pid])
         ready = folder / "ready.json"

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import heapq
 import json
+import os
 import random
+import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import cast
 
 import uvloop
@@ -29,12 +34,50 @@ def request(path: str) -> bytes:
     )
 
 
+class Clock:
+    """Calls back at exact times (Linux timerfd): loop timers tick in milliseconds, which would
+    send requests that are due within one in a burst."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._libc = ctypes.CDLL(None)
+        monotonic, nonblock = 1, os.O_NONBLOCK
+        self._fd: int = self._libc.timerfd_create(monotonic, nonblock)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        loop.add_reader(self._fd, self._fire)
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """`when` by time.perf_counter (CLOCK_MONOTONIC on Linux)."""
+        self._count += 1
+        heapq.heappush(self._due, (when, self._count, call))
+        if self._due[0][1] == self._count:
+            self._arm()
+
+    def _arm(self) -> None:
+        when = max(self._due[0][0], 1e-9)
+        setting = struct.pack("4q", 0, 0, int(when), int(when % 1 * 1e9) or 1)
+        absolute = 1
+        self._libc.timerfd_settime(self._fd, absolute, setting, None)
+
+    def _fire(self) -> None:
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return
+        while self._due and self._due[0][0] <= time.perf_counter():
+            heapq.heappop(self._due)[2]()
+        if self._due:
+            self._arm()
+
+
 class Client(asyncio.Protocol):
     """One connection that sends a request, reads the answer, and sends the next."""
 
-    def __init__(self, raw: bytes, stream: bool, gap_s: float, stop_at: float) -> None:
+    def __init__(
+        self, raw: bytes, stream: bool, gap_s: float, stop_at: float, clock: Clock
+    ) -> None:
         self._raw, self._stream = raw, stream
-        self._gap_s, self._stop_at = gap_s, stop_at
+        self._gap_s, self._stop_at, self._clock = gap_s, stop_at, clock
         self._left = 0
         self._tail = b""
         self.latencies: list[float] = []
@@ -74,8 +117,8 @@ class Client(asyncio.Protocol):
             self.latencies.append(now - self._begun)
             if now < self._stop_at:
                 if self._gap_s:
-                    gap_s = self._gap_s * random.uniform(0.5, 1.5)  # no bursts in step
-                    asyncio.get_running_loop().call_later(gap_s, self.send)
+                    gap_s = self._gap_s * random.uniform(0.5, 1.5)  # not in step
+                    self._clock.at(now + gap_s, self.send)
                 else:
                     self.send()
 
@@ -85,7 +128,8 @@ async def run(port: int, path: str, clients: int, seconds: float, gap_s: float) 
     loop = asyncio.get_running_loop()
     stop_at = time.perf_counter() + seconds
     stream = path.endswith("/stream")
-    protocols = [Client(request(path), stream, gap_s, stop_at) for _ in range(clients)]
+    clock = Clock(loop)
+    protocols = [Client(request(path), stream, gap_s, stop_at, clock) for _ in range(clients)]
     for protocol in protocols:
         await loop.create_connection(lambda p=protocol: p, "127.0.0.1", port)  # type: ignore[misc]
         if gap_s:
