@@ -357,6 +357,7 @@ def test_reload_adds_a_route_without_dropping_a_stream(tmp_path: Path) -> None:
 BAD_STARTS = {
     "port_in_use": ([], "Address already in use", "--proxy-port"),
     "bad_dsn": (["LLMTAP_STORE=mysql://x"], "store.dsn is not understood", "clickhouse://USER"),
+    "spool_is_a_file": ([], "cannot make the data folder", "--data"),
     "no_server": (
         ["LLMTAP_STORE=clickhouse://u:secret-pw@127.0.0.1:1/x"],
         "no ClickHouse server",
@@ -369,6 +370,8 @@ BAD_STARTS = {
 def test_bad_starts_say_what_to_do(case: str, tmp_path: Path) -> None:
     settings, *expected = BAD_STARTS[case]
     env = {**os.environ, **dict(s.split("=", 1) for s in settings)}
+    if case == "spool_is_a_file":
+        (tmp_path / "spool").touch()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -402,3 +405,17 @@ def test_second_daemon_on_the_same_folder_is_refused(stack: Daemon) -> None:
     )
     assert out.returncode == 1 and "another llmtap collector" in out.stderr + out.stdout
     assert httpx.get(f"{stack.admin}/readyz").status_code == 200
+
+
+def test_an_unreadable_segment_is_told_once_and_holds_nothing_up(tmp_path: Path) -> None:
+    port = free_port()
+    config = f'[upstreams.demo]\nbase_url = "http://127.0.0.1:{port}"\n'
+    writer = tmp_path / "data" / "spool" / ("0123456789abcdef" * 2)
+    (writer / "0000000000000001.seg").mkdir(parents=True)  # not even root can read it
+    with DemoBackend("127.0.0.1", port), daemon(tmp_path, config) as running:
+        body = {"model": "m", "input": "x"}
+        assert httpx.post(f"{running.proxy}/demo/v1/embeddings", json=body).status_code == 200
+        running.wait("SELECT count() FROM calls", 1)
+        told = httpx.get(f"{running.admin}/healthz").json()
+        assert told["status"] == "degraded" and "cannot be read" in told["reasons"][0]
+    assert running.log.read_text().count("cannot be read") == 1

@@ -1,4 +1,4 @@
-"""A model server that nobody here wrote: mlx-lm on the CPU, with tiny random weights."""
+"""Model servers that nobody here wrote, on the CPU, with tiny random weights: mlx-lm, llama-server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import openai
@@ -17,7 +18,7 @@ import pytest
 from tests.integration.daemon import daemon
 from tests.integration.test_end_to_end import free_port
 
-pytest.importorskip("mlx_lm", reason="mlx-lm is not installed on this platform")
+PEERS = Path(__file__).parents[2] / ".peers"
 
 MAKE_MODEL = """
 import json, os, sys
@@ -51,53 +52,74 @@ mx.save_safetensors(f"{folder}/model.safetensors", dict(tree_flatten(model.param
 """
 
 
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """(base URL, model folder) of a running mlx-lm server."""
-    folder = tmp_path_factory.mktemp("model")
-    subprocess.run([sys.executable, "-c", MAKE_MODEL, str(folder)], check=True, capture_output=True)
-    port = free_port()
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+@pytest.fixture(scope="module", params=["mlx", "llama_cpp"])
+def backend(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backend]:
+    """A running model server."""
+    folder, port = tmp_path_factory.mktemp("model"), free_port()
+    kind = str(request.param)
+    command, model = _mlx(folder) if kind == "mlx" else _llama_cpp()
     log = (folder / "log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlx_lm", "server", "--model", str(folder), "--port", str(port)],
+        [*command, "--port", str(port)],
         stdout=log,
         stderr=log,
-        env=env,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     base = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 90
-        while True:
-            assert server.poll() is None and time.monotonic() < deadline, (
-                folder / "log"
-            ).read_text()
-            try:
-                if httpx.get(f"{base}/v1/models").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        yield base, folder
+        while not _answers(f"{base}/v1/models"):
+            told = (folder / "log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, told
+            time.sleep(0.2)
+        yield Backend(kind, base, model)
     finally:
         server.terminate()
         server.wait(30)
         log.close()
 
 
-def test_chat_and_stream_are_the_same_direct_and_through(
-    backend: tuple[str, Path], tmp_path: Path
-) -> None:
-    base, model = backend
+class Backend(NamedTuple):
+    kind: str
+    base: str
+    model: str
+
+
+def _mlx(folder: Path) -> tuple[list[str], str]:
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed on this platform")
+    subprocess.run([sys.executable, "-c", MAKE_MODEL, str(folder)], check=True, capture_output=True)
+    return [sys.executable, "-m", "mlx_lm", "server", "--model", str(folder)], str(folder)
+
+
+def _llama_cpp() -> tuple[list[str], str]:
+    server, model = PEERS / "llama-server", PEERS / "tiny.gguf"
+    if not (server.exists() and model.exists()):
+        pytest.skip("llama-server is not built (make peers)")
+    return [str(server), "-m", str(model), "-c", "4096", "-np", "2", "-t", "1"], "tiny.gguf"
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_chat_and_stream_are_the_same_direct_and_through(backend: Backend, tmp_path: Path) -> None:
+    kind, base, model = backend
     ask = {
-        "model": str(model),
+        "model": model,
         "messages": [{"role": "user", "content": "hello there"}],
         "max_tokens": 24,
         "temperature": 0.0,
         "seed": 1,
     }
-    with daemon(tmp_path, f'[upstreams.mlx]\nbase_url = "{base}"\nprovider = "mlx"\n') as running:
+    config = f'[upstreams.peer]\nbase_url = "{base}"\nprovider = "{kind}"\n'
+    with daemon(tmp_path, config) as running:
         direct = httpx.post(f"{base}/v1/chat/completions", json=ask, timeout=60).json()
-        with openai.OpenAI(base_url=f"{running.proxy}/mlx/v1", api_key="k") as client:
+        with openai.OpenAI(base_url=f"{running.proxy}/peer/v1", api_key="k") as client:
             whole = client.chat.completions.create(**ask)  # type: ignore[call-overload]
             assert whole.choices[0].message.content == direct["choices"][0]["message"]["content"]
             pieces: list[str] = []
@@ -115,10 +137,10 @@ def test_chat_and_stream_are_the_same_direct_and_through(
             assert row["output_tokens"] == whole.usage.completion_tokens
             assert row["input_tokens"] == whole.usage.prompt_tokens
             assert row["usage_source"] == "reported" and row["usage_problem"] == ""
-            assert row["provider"] == "mlx" and row["cost_usd"] is None
+            assert row["provider"] == kind and row["cost_usd"] is None
             text = json.loads(row["output_messages"])[0]["parts"]
             assert "".join(p["content"] for p in text) == "".join(pieces)
         assert rows[1]["stream"] and rows[1]["ttft_us"]
         assert usage is not None and usage.completion_tokens == rows[1]["output_tokens"]
-        missing = httpx.get(f"{running.proxy}/mlx/nothing-here")
+        missing = httpx.get(f"{running.proxy}/peer/nothing-here")
         assert missing.status_code == httpx.get(f"{base}/nothing-here").status_code

@@ -37,70 +37,103 @@ log = logging.getLogger("llmtap.collector")
 STORE_RETRY_S = 2.0
 
 
-async def _open(config: Config, stop: asyncio.Event, ready_fd: int, patient: bool) -> Store | None:
-    """The store; waits for a server that does not answer (yet), if it may. None: told to stop."""
-    told = False
-    while not stop.is_set():
-        try:
-            store = await asyncio.to_thread(open_store, config.store.dsn, config.data)
-            retention = config.store.retention
-            await asyncio.to_thread(
-                store.apply_retention,
-                retention.calls_days,
-                retention.bodies_days,
-                retention.traces_days,
-            )
-        except StoreUnreachableError as e:
-            if not patient:
-                raise
-            if not told:
-                told = True
-                os.write(ready_fd, b"1")  # apps must not wait for a store that is down
-            log.error("%s — calls stay in the spool; trying again", e)
+class _Stores:
+    """The store, once it is open; until then the reason why it is not."""
+
+    def __init__(self, state: CollectorState) -> None:
+        self._state = state
+        self._store: Store | None = None
+
+    def __call__(self) -> Store:
+        if self._store is None:
+            raise StoreUnreachableError(self._state.store_error or "llmtap is starting")
+        return self._store
+
+    async def open(self, config: Config, stop: asyncio.Event, tell_ready: _TellReady) -> bool:
+        """Waits for a server that does not answer (yet), if it may. False: told to stop.
+
+        At the first start an unreachable server is a mistake in the DSN and raises
+        StoreUnreachableError; after a first success it is an outage, and apps must not wait for it.
+        """
+        patient = (config.data / "spool" / "checkpoint.json").exists()
+        while not stop.is_set():
             try:
-                async with asyncio.timeout(STORE_RETRY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        else:
-            return store
-    return None
+                self._store = await asyncio.to_thread(_open, config)
+            except StoreUnreachableError as e:
+                if not patient:
+                    raise
+                tell_ready()
+                self._state.store_error = str(e)
+                log.error("%s — calls stay in the spool; trying again", e)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STORE_RETRY_S):
+                        await stop.wait()
+            else:
+                self._state.store_error = ""
+                return True
+        return False
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+def _open(config: Config) -> Store:
+    store = open_store(config.store.dsn, config.data)
+    retention = config.store.retention
+    store.apply_retention(retention.calls_days, retention.bodies_days, retention.traces_days)
+    return store
+
+
+class _TellReady:
+    """Tells the supervisor, once, that it may tell the user."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(fd, b"1")
+            os.close(fd)
 
 
 async def serve(config: Config, sock: socket.socket, ready_fd: int, stop: asyncio.Event) -> None:
     """Runs until `stop`; on the way out stores what the spool still holds."""
     lock = CollectorLock(config.data / "spool")
-    try:
-        store = await _open(config, stop, ready_fd, patient=_has_history(config))
-        if store is None:
-            return
-        await _run(config, store, sock, ready_fd, stop)
-        await asyncio.to_thread(store.close)
-    finally:
-        lock.release()
-
-
-def _has_history(config: Config) -> bool:
-    """After a first success an unreachable server is an outage, not a mistake in the DSN."""
-    return (config.data / "spool" / "checkpoint.json").exists()
-
-
-async def _run(
-    config: Config, store: Store, sock: socket.socket, ready_fd: int, stop: asyncio.Event
-) -> None:
     state = CollectorState()
+    stores = _Stores(state)
+    tell_ready = _TellReady(ready_fd)
     run_dir = config.data / "run"
     tail = TailHub(asyncio.get_running_loop())
-    receiver = SpoolReceiver(config.data / "spool")
-    pipeline = Pipeline(config, receiver, store, state, tail.publish)
     app = create_app(
-        store,
+        stores,
         health=lambda: health(state, run_dir),
         metrics=lambda: exposition(state, run_dir),
         tail=tail,
         allowed_hosts=(config.admin.host, *config.admin.allowed_hosts),
-        about={"store": "embedded" if store.embedded else "server", "data": str(config.data)},
+        about={
+            "store": "embedded" if config.store.dsn.startswith("chdb") else "server",
+            "data": str(config.data),
+        },
     )
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, sock, backlog=1024).start()
+        if await stores.open(config, stop, tell_ready):
+            receiver = SpoolReceiver(config.data / "spool")
+            await _run(Pipeline(config, receiver, stores(), state, tail.publish), tell_ready, stop)
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread(stores.close)
+        lock.release()
+
+
+async def _run(pipeline: Pipeline, tell_ready: _TellReady, stop: asyncio.Event) -> None:
+    """The pipeline in a thread of its own. Raises what it died of."""
+    loop = asyncio.get_running_loop()
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -112,19 +145,12 @@ async def _run(
         finally:
             loop.call_soon_threadsafe(stop.set)
 
-    loop = asyncio.get_running_loop()
     thread = threading.Thread(target=work, name="pipeline")
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.SockSite(runner, sock, backlog=1024).start()
     thread.start()
-    with contextlib.suppress(BrokenPipeError):  # already told, see _open
-        os.write(ready_fd, b"1")
-    os.close(ready_fd)
+    tell_ready()
     await stop.wait()
     pipeline.stop()
     await asyncio.to_thread(thread.join)
-    await runner.cleanup()
     if failed:
         raise failed[0]
 

@@ -58,7 +58,8 @@ class Pipeline:
     def run(self) -> None:
         """Until `stop`; then once more, until the spool has nothing that is ready."""
         self._receiver.load()
-        self._state.problems.extend(self._receiver.problems)
+        for problem in self._receiver.problems:
+            self._problem(problem)
         self._state.ready = True
         while not self._stop.is_set():
             started = time.monotonic()
@@ -170,8 +171,7 @@ class Pipeline:
             try:
                 action()
             except OSError as e:
-                self._state.problems.append(f"checkpoint: {e.strerror}")
-                log.error("cannot write the checkpoint, will try again: %s", e.strerror)
+                self._problem(f"cannot write the checkpoint, trying again: {e.strerror}")
                 if self._stop.wait(wait):
                     return False
                 wait = min(BACKOFF_MAX_S, wait * 2)
@@ -183,8 +183,11 @@ class Pipeline:
         state.backlog_bytes = self._receiver.backlog_bytes()
         state.open_calls = self._receiver.open_calls()
         for problem in batch.problems if batch is not None else []:
-            log.warning("spool: %s", problem)
-            state.problems.append(problem)
+            self._problem(problem)
+
+    def _problem(self, text: str) -> None:
+        if self._state.problem(text):
+            log.warning("spool: %s", text)
 
     def _count(self, rows: list[CallRow], losses: list[LossRow]) -> None:
         state = self._state

@@ -6,8 +6,12 @@ Written by the pipeline's thread, read by others; single attributes, so no lock 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
+
+PROBLEM_S = 600.0
+"""A problem not seen again for this long is no reason to call llmtap degraded."""
+MAX_PROBLEMS = 50
 
 
 @dataclass(slots=True)
@@ -29,6 +33,20 @@ class CollectorState:
     open_calls: int = 0
     store_error: str = ""
     """Why the last insert failed; empty once one succeeded."""
-    problems: deque[str] = field(default_factory=lambda: deque[str](maxlen=20))
-    """The last things found wrong in the spool."""
     ready: bool = False
+    _problems: dict[str, float] = field(default_factory=dict[str, float])
+    """Things found wrong in the spool, and when last (monotonic)."""
+
+    def problem(self, text: str) -> bool:
+        """Notes what was found wrong. False when it was already known a short while ago."""
+        now = time.monotonic()
+        known = self._problems.pop(text, None)
+        self._problems[text] = now
+        if len(self._problems) > MAX_PROBLEMS:
+            del self._problems[next(iter(self._problems))]
+        return known is None or now - known > PROBLEM_S
+
+    def problems(self) -> list[str]:
+        """What was found wrong lately, the latest last."""
+        oldest = time.monotonic() - PROBLEM_S
+        return [text for text, at in list(self._problems.items()) if at > oldest]

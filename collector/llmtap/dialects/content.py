@@ -85,7 +85,7 @@ class _Zlib:
                 return out
         return b""
 
-    def _deflate(self) -> zlib._Decompress | None:  # pyright: ignore[reportPrivateUsage]
+    def _deflate(self) -> zlib._Decompress | None:
         """Two bytes tell whether zlib's header is there; None until they came."""
         if len(self._input) < 2:
             return None

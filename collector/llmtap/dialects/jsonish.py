@@ -79,17 +79,17 @@ def parse_object(data: bytes) -> JSON:
         value = parse(data)
     except NotJSON:
         return {}
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return value if isinstance(value, dict) else {}
 
 
 def obj(value: Any) -> JSON:
     """`value` if it is an object, else an empty one (shared: do not change it)."""
-    return value if isinstance(value, dict) else _NONE  # pyright: ignore[reportUnknownVariableType]
+    return value if isinstance(value, dict) else _NONE
 
 
 def items(value: Any) -> list[Any]:
     """`value` if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+    return value if isinstance(value, list) else []
 
 
 def given(value: Any) -> list[Any]:

@@ -12,7 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Operation = Literal["chat", "text_completion", "embeddings", "unknown"]
+Operation = Literal[
+    "chat",
+    "text_completion",
+    "embeddings",
+    "rerank",
+    "moderation",
+    "image_generation",
+    "speech",
+    "transcription",
+    "translation",
+    "realtime",
+    "batch",
+    "files",
+    "count_tokens",
+    "unknown",
+]
+"""OTel GenAI's operation names where it has one (generate_content counts as chat)."""
 UsageSource = Literal["reported", "server_timings", "counted", "estimated", ""]
 
 Part = dict[str, Any]

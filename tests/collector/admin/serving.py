@@ -49,7 +49,7 @@ def serving(
     async def main() -> None:
         served.tail = TailHub(asyncio.get_running_loop())
         app = create_app(
-            store,
+            lambda: store,
             health=lambda: served.health,
             metrics=lambda: exposition(served.state, run),
             tail=served.tail,

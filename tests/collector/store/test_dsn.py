@@ -39,7 +39,7 @@ MONTH_US = 31 * 86_400 * 1_000_000
 async def served(store: Store) -> AsyncGenerator[str]:
     """A server; gives the start of its DSN, with a password that must never be shown."""
     app = create_app(
-        store,
+        lambda: store,
         health=lambda: Health("ok", True),
         metrics=lambda: b"",
         tail=TailHub(asyncio.get_running_loop()),

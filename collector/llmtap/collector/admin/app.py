@@ -26,7 +26,7 @@ from llmtap.collector.admin import questions
 from llmtap.collector.admin.clickhouse_http import Request, answer, own_format
 from llmtap.collector.admin.health import Health
 from llmtap.collector.admin.tail import TailHub
-from llmtap.collector.store import Store
+from llmtap.collector.store import Store, StoreUnreachableError
 from llmtap.collector.store.errors import code_of
 from llmtap.collector.store.guard import NotReadOnlyError
 
@@ -52,7 +52,7 @@ _FORMAT_TYPES = {"JSON": "application/json", "JSONCompact": "application/json"}
 
 
 def create_app(
-    store: Store,
+    store: Callable[[], Store],
     *,
     health: Callable[[], Health],
     metrics: Callable[[], bytes],
@@ -61,7 +61,7 @@ def create_app(
     about: Mapping[str, str] | None = None,
     writable: bool = False,
 ) -> web.Application:
-    """All routes.
+    """All routes. `store` may raise StoreUnreachableError as long as there is none: then 503.
 
     `writable` opens the ClickHouse interface to any SQL, so that tests can use it as a server (by a
     DSN with `proxy_path=/clickhouse&compress=gzip`, as lz4 is not undone); never set it otherwise.
@@ -111,6 +111,8 @@ def _guard(hosts: frozenset[str] | set[str]) -> Any:
             return _safe(_json({"error": {"message": text}}, 403))
         try:
             response = await handler(request)
+        except StoreUnreachableError as e:
+            return _safe(_json({"error": {"message": f"the store is not open: {e}"}}, 503))
         except web.HTTPException as e:
             return _safe(_json({"error": {"message": f"{e.status} {e.reason}"}}, e.status))
         return response if response.prepared else _safe(response)
@@ -131,20 +133,24 @@ _HOST_HELP = "host {!r} is not served here; add it to [admin] allowed_hosts"
 class _Admin:
     def __init__(
         self,
-        store: Store,
+        store: Callable[[], Store],
         health: Callable[[], Health],
         metrics: Callable[[], bytes],
         tail: TailHub,
         about: dict[str, str],
         writable: bool,
     ) -> None:
-        self._store = store
+        self._get_store = store
         self._health = health
         self._metrics = metrics
         self._tail = tail
         self._about = about
         self._writable = writable
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="admin")
+
+    @property
+    def _store(self) -> Store:
+        return self._get_store()
 
     async def close(self, app: web.Application) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -50,5 +50,5 @@ def health(state: CollectorState, run: Path) -> Health:
             reasons.append(f"worker {status.get('slot')}: no status for {STALE_S:g} s")
     if state.dead_letters:
         reasons.append(f"{state.dead_letters} records could not be stored; see dead/")
-    reasons += list(state.problems)[-3:]
+    reasons += state.problems()[-3:]
     return Health("degraded" if reasons else "ok", state.ready, reasons)
