@@ -18,7 +18,7 @@ from llmtap.proxy.wire.body import Body, Chunked, Empty, Length, UntilClose
 from llmtap.proxy.wire.head import HEAD_END, BadMessage, ResponseHead, parse_response
 
 MAX_RESPONSE_HEAD = 256 << 10
-_FRESH_NS = 1_000_000
+_FRESH_NS = 100_000_000
 """A connection idle for less is trusted without looking at its socket."""
 _MARGIN_NS = 1_000_000_000
 
