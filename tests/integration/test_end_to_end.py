@@ -138,7 +138,7 @@ def test_client_abort_is_stored_with_what_came(stack: Daemon) -> None:
             break
     row = last(stack, "sdk-abort")
     assert row["status"] == "aborted" and row["output_text"]
-    assert row["usage_source"] == "estimated"
+    assert row["usage_source"] == "counted"
 
 
 def test_capture_metadata_stores_no_text(stack: Daemon) -> None:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from llmtap.collector.enrich.assemble import assemble
-from llmtap.collector.enrich.prices import Prices
-from llmtap.collector.enrich.row import build_row
+from llmtap.collector.enrich.row import Enricher
 from llmtap.collector.receivers.spool import Batch, JoinedCall, SpoolReceiver
 from llmtap.collector.state import CollectorState
 from llmtap.collector.store import (
@@ -51,7 +50,7 @@ class Pipeline:
         self._store = store
         self._state = state
         self._publish = publish
-        self._prices = Prices()
+        self._enricher = Enricher(config)
         self._stop = threading.Event()
         self._dead = config.data / "dead"
 
@@ -106,7 +105,7 @@ class Pipeline:
             except PayloadError as e:
                 losses.append(self._dead_letter(joined.id, str(e), batch.token, joined))
                 continue
-            rows.append(build_row(captured, self._prices, self._config.project, batch.token))
+            rows.append(self._enricher.row(captured, batch.token))
         return rows, losses
 
     def _insert(self, rows: list[CallRow], losses: list[LossRow], token: str) -> bool:

@@ -15,6 +15,20 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_GOOGLE_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    504: "DEADLINE_EXCEEDED",
+}
+_GOOGLE_VERBS = frozenset(
+    """generateContent streamGenerateContent countTokens embedContent batchEmbedContents
+    predict""".split()  # noqa: SIM905
+)
 
 
 def error_body(path: str, status: int, reason: str, message: str) -> bytes:
@@ -26,6 +40,9 @@ def error_body(path: str, status: int, reason: str, message: str) -> bytes:
     parent = route.rstrip("/").rpartition("/")[0]
     if parent.endswith("/api") or "/api/blobs/" in route:  # not OpenRouter's /api/v1/…
         return ollama_error(status, reason, text)
+    _, colon, verb = route.rstrip("/").rpartition("/")[2].rpartition(":")
+    if colon and verb in _GOOGLE_VERBS:
+        return google_error(status, reason, text)
     return openai_error(status, reason, text)
 
 
@@ -49,6 +66,22 @@ def anthropic_error(status: int, kind: str, message: str) -> bytes:
 def ollama_error(status: int, kind: str, message: str) -> bytes:
     """`{"error": "text"}`."""
     return orjson.dumps({"error": _plain(message)})
+
+
+def google_error(status: int, kind: str, message: str) -> bytes:
+    """`{"error": {code, message, status, details}}`; the status is one of google.rpc.Code."""
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": _plain(kind),
+        "domain": "llmtap",
+    }
+    error = {
+        "code": status,
+        "message": _plain(message),
+        "status": _GOOGLE_STATUSES.get(status, "UNAVAILABLE"),
+        "details": [info],
+    }
+    return orjson.dumps({"error": error})
 
 
 def _plain(text: str) -> str:

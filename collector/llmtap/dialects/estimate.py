@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmtap.dialects.jsonish import dumps, items
 from llmtap.dialects.model import Call, Exchange, Message, Usage
 
@@ -19,24 +21,28 @@ def estimate_missing(call: Call, exchange: Exchange) -> None:
         return
     if call.error_type and not call.output_messages:
         return
-    if call.operation == "embeddings":
-        into = sum(map(_parts_tokens, call.input_messages))
-        call.usage = Usage(input_tokens=into, output_tokens=0)
-    else:
-        into = sum(map(message_tokens, call.input_messages)) + _REPLY_FRAME
-        # An answer that could not be read has some length, unknown to us; a stream has what came.
-        known = call.stream or bool(call.output_messages)
-        out = sum(map(_parts_tokens, call.output_messages)) if known else None
-        call.usage = Usage(input_tokens=into, output_tokens=out)
+    call.usage = usage_of(call, text_tokens)
     call.usage_source = "estimated"
 
 
-def message_tokens(message: Message) -> int:
-    """About how many tokens a message of the prompt is: its frame and its texts."""
-    return _MESSAGE_FRAME + _parts_tokens(message)
+def usage_of(call: Call, tokens: Callable[[str], int]) -> Usage:
+    """The usage of a call's texts, a text counted by `tokens`; frames of messages as OpenAI's."""
+    if call.operation == "embeddings":
+        into = sum(_parts_tokens(message, tokens) for message in call.input_messages)
+        return Usage(input_tokens=into, output_tokens=0)
+    into = sum(message_tokens(m, tokens) for m in call.input_messages) + _REPLY_FRAME
+    # An answer that could not be read has some length, unknown to us; a stream has what came.
+    known = call.stream or bool(call.output_messages)
+    out = sum(_parts_tokens(m, tokens) for m in call.output_messages) if known else None
+    return Usage(input_tokens=into, output_tokens=out)
 
 
-def _parts_tokens(message: Message) -> int:
+def message_tokens(message: Message, tokens: Callable[[str], int] | None = None) -> int:
+    """How many tokens a message of the prompt is: its frame and its texts."""
+    return _MESSAGE_FRAME + _parts_tokens(message, tokens or text_tokens)
+
+
+def _parts_tokens(message: Message, tokens: Callable[[str], int]) -> int:
     count = 0
     for part in message.parts:
         if part.get("generic_type") == "token_ids":
@@ -44,9 +50,9 @@ def _parts_tokens(message: Message) -> int:
         for key in ("content", "arguments", "response", "name"):
             value = part.get(key)
             if isinstance(value, str):
-                count += text_tokens(value)
+                count += tokens(value)
             elif value is not None:
-                count += text_tokens(dumps(value))
+                count += tokens(dumps(value))
     return count
 
 

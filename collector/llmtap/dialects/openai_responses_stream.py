@@ -19,11 +19,11 @@ _LAST = frozenset(
 
 
 class _Delta(NamedTuple):
-    """Where a delta belongs: a field of an item; `index` names its piece where that is a list."""
+    """Where a delta belongs: a field of an item; `at` names its piece where that is a list."""
 
     item_type: str
     field: str
-    index: str = ""
+    at: str = ""
     part_type: str = ""
     key: str = "text"
 
@@ -68,7 +68,7 @@ class _Item:
         lists: dict[str, list[JSON]] = {}
         for place, index in sorted(self.pieces, key=lambda at: at[1]):
             said = "".join(self.pieces[place, index])
-            if place.index:
+            if place.at:
                 piece = {"type": place.part_type, place.key: said}
                 lists.setdefault(place.field, []).append(piece)
             else:
@@ -109,23 +109,31 @@ def read_stream(call: Call, exchange: Exchange) -> JSON:
     return response
 
 
-def _at(data: JSON, key: str) -> int:
+def _index(data: JSON, key: str) -> int:
     index = data.get(key)
     return index if isinstance(index, int) else 0
+
+
+def _at(output: dict[int, _Item], data: JSON) -> _Item:
+    index = _index(data, "output_index")
+    item = output.get(index)
+    if item is None:
+        item = output[index] = _Item()
+    return item
 
 
 def _delta(output: dict[int, _Item], kind: str, data: JSON) -> bool:
     """Takes one delta; whether it carried content."""
     piece = data.get("delta")
     if piece and (place := _DELTAS.get(kind)):
-        item = output.setdefault(_at(data, "output_index"), _Item())
-        item.add(place, _at(data, place.index), text(piece))
+        item = _at(output, data)
+        item.add(place, _index(data, place.at), text(piece))
     return bool(piece)
 
 
 def _item(output: dict[int, _Item], kind: str, data: JSON) -> bool:
     """Takes an item's start or end; whether it is the first to say anything of the item."""
-    item = output.setdefault(_at(data, "output_index"), _Item())
+    item = _at(output, data)
     item.start = obj(data.get("item"))
     item.done = kind.endswith(".done")
     first = not item.counted and _says(item.start)

@@ -10,10 +10,13 @@ import dataclasses
 
 from llmtap.dialects import (
     anthropic_messages,
+    gemini,
+    gemini_embeddings,
     ollama,
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_responses,
 )
 from llmtap.dialects.answers import is_event_stream, read_answer
 from llmtap.dialects.content import Decoded, decode_content
@@ -25,7 +28,10 @@ DIALECTS: tuple[Dialect, ...] = (
     openai_chat.DIALECT,
     openai_completions.DIALECT,
     openai_embeddings.DIALECT,
+    openai_responses.DIALECT,
     anthropic_messages.DIALECT,
+    gemini.DIALECT,
+    gemini_embeddings.DIALECT,
     ollama.DIALECT,
 )
 _BY_NAME = {dialect.name: dialect for dialect in DIALECTS}

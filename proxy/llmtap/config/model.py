@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -208,6 +209,40 @@ class Limits(Section):
     connections: int = Field(default=20_000, ge=1, description="Client connections per worker.")
 
 
+Usd = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=12)]
+
+
+class Price(Section):
+    """What a model costs, in USD; goes before the built-in prices.
+
+    Tokens that were read from or written to a cache cost as other input where nothing is said.
+    """
+
+    input_mtok: Usd | None = Field(default=None, description="Per million input tokens.")
+    output_mtok: Usd | None = Field(default=None, description="Per million output tokens.")
+    cache_read_mtok: Usd | None = Field(
+        default=None, description="Per million input tokens read from a cache."
+    )
+    cache_write_mtok: Usd | None = Field(
+        default=None, description="Per million input tokens written to a cache."
+    )
+    request: Usd | None = Field(default=None, description="Per call.")
+    gpu_second: Usd | None = Field(
+        default=None,
+        description="Per second that a call takes, as if it had its GPUs alone.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Price:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("names no price; set input_mtok, output_mtok, request or gpu_second")
+        if (self.input_mtok is None) != (self.output_mtok is None):
+            raise ValueError("input_mtok and output_mtok go together (0 is a price)")
+        if self.input_mtok is None and (self.cache_read_mtok or self.cache_write_mtok):
+            raise ValueError("prices of cached tokens need input_mtok and output_mtok")
+        return self
+
+
 def _built_in() -> dict[str, Upstream]:
     return {name: Upstream(base_url=url, provider=prov) for name, (url, prov) in BUILT_IN.items()}
 
@@ -224,6 +259,16 @@ class Config(Section):
     upstreams: dict[str, Upstream] = Field(
         default_factory=_built_in,
         description="Routes by name. Built-in ones are kept; a key of the same name overrides.",
+    )
+    prices: dict[str, Price] = Field(
+        default_factory=dict[str, Price],
+        description="Prices by model, `PROVIDER/MODEL` or `UPSTREAM/MODEL`; `*` stands for any "
+        "text, and the first that fits counts.",
+    )
+    tokenizers: dict[str, Path] = Field(
+        default_factory=dict[str, Path],
+        description="`tokenizer.json` files (Hugging Face) by model, with `*`: for servers that "
+        "report no usage. OpenAI's are built in.",
     )
     proxy: Proxy = Proxy()
     admin: Admin = Admin()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from llmtap.config.model import Config, Upstream
+from llmtap.config.model import Config, Price, Upstream
 from llmtap.config.upstreams import BUILT_IN
 
 _HEAD = """# Configuration
@@ -41,7 +42,12 @@ This page is generated from the code (`make docs`).
 
 def reference() -> str:
     """The whole page."""
-    parts = [_HEAD, *_section("", Config), *_section("upstreams.NAME", Upstream)]
+    parts = [
+        _HEAD,
+        *_section("", Config),
+        *_section("upstreams.NAME", Upstream),
+        *_section('prices."PATTERN"', Price),
+    ]
     rows = "\n".join(f"| `{n}` | {u or '(set it)'} | {p} |" for n, (u, p) in BUILT_IN.items())
     parts.append(
         f"## Built-in upstreams\n\n| name | base_url | provider |\n|---|---|---|\n{rows}\n"
@@ -60,7 +66,7 @@ def _section(name: str, model: type[BaseModel]) -> list[str]:
         shown = "see below" if default is PydanticUndefined else _toml(default)
         rows.append(f"| `{key}` | {shown} | {field.description or ''} |")
     title = f"## `[{name}]`" if name else "## Top level"
-    doc = (model.__doc__ or "").strip() if model is not Config else ""
+    doc = (inspect.getdoc(model) or "") if model is not Config else ""
     table = "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
     own = [f"{title}\n\n{doc + chr(10) + chr(10) if doc else ''}{table}\n"] if rows else []
     return [*own, *below]

@@ -93,6 +93,12 @@ def call_row(**changes: Any) -> CallRow:
         capture="full",
         worker="w-1",
         batch="b-1",
+        output_language="de",
+        system_hash="",
+        template_hash="0123456789abcdef",
+        input_message_count=1,
+        input_chars=5,
+        output_chars=9,
     )
     return row._replace(**changes)
 

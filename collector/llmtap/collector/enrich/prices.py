@@ -1,4 +1,4 @@
-"""What a call cost, in USD, from genai-prices' own data (offline, dated, tiered).
+"""What a call cost, in USD: the user's prices, else genai-prices' (offline, dated, tiered).
 
 None means unknown, never zero. Models that one hosts oneself have no hosted price, so providers
 that genai-prices does not know are not looked up by model name alone.
@@ -6,13 +6,18 @@ that genai-prices does not know are not looked up by model name alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from importlib import metadata
 from typing import Any, NamedTuple
 
 import genai_prices
 
+from llmtap import config
 from llmtap.dialects.model import Usage
 
 _MTOK = Decimal(1_000_000)
@@ -53,6 +58,48 @@ class _Rates(NamedTuple):
             + write * self.cache_write
             + (usage.output_tokens or 0) * self.output
         )
+
+
+class PriceTable:
+    """The user's prices (`[prices]` in the configuration)."""
+
+    def __init__(self, table: Mapping[str, config.Price]) -> None:
+        self._table = dict(table)
+        text = json.dumps([(k, v.model_dump(mode="json")) for k, v in self._table.items()])
+        self._version = hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def price(
+        self, places: tuple[str, ...], models: tuple[str, ...], usage: Usage, duration_us: int
+    ) -> Price | None:
+        """None: not in the table. `places`: upstream and provider."""
+        if not self._table:
+            return None
+        names = [n for m in models if m for n in (m, *(f"{p}/{m}" for p in places if p))]
+        for pattern, entry in self._table.items():
+            if any(fnmatchcase(name, pattern) for name in names):
+                cost = _table_cost(entry, usage, duration_us)
+                return Price(
+                    None if cost is None else cost.quantize(_SCALE), "config", self._version
+                )
+        return None
+
+
+def _table_cost(entry: config.Price, usage: Usage, duration_us: int) -> Decimal | None:
+    cost = entry.request or _ZERO
+    if entry.gpu_second is not None:
+        cost += entry.gpu_second * duration_us / 1_000_000
+    if entry.input_mtok is not None and entry.output_mtok is not None:
+        if usage.input_tokens is None and usage.output_tokens is None:
+            return None
+        read, write = entry.cache_read_mtok, entry.cache_write_mtok
+        rates = _Rates(
+            entry.input_mtok / _MTOK,
+            entry.output_mtok / _MTOK,
+            (entry.input_mtok if read is None else read) / _MTOK,
+            (entry.input_mtok if write is None else write) / _MTOK,
+        )
+        cost += rates.of(usage)
+    return cost if cost >= 0 else None
 
 
 class Prices:

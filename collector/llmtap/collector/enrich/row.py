@@ -7,30 +7,60 @@ from typing import Any
 import orjson
 
 from llmtap.collector.enrich.assemble import Captured
-from llmtap.collector.enrich.prices import Prices
+from llmtap.collector.enrich.identity import prompt_identity
+from llmtap.collector.enrich.language import language_of
+from llmtap.collector.enrich.prices import UNKNOWN as UNKNOWN_PRICE
+from llmtap.collector.enrich.prices import Price, Prices, PriceTable
+from llmtap.collector.enrich.tokens import Tokenizers
 from llmtap.collector.store.rows import CallRow
+from llmtap.config import Config
 from llmtap.dialects.jsonish import clean, dumps
 from llmtap.dialects.model import Call, Message
 from llmtap.dialects.parts import plain_text
 from llmtap.dialects.registry import UNKNOWN, decode
-from llmtap.spool.records import CallEnd, CallStart
+from llmtap.spool.records import MAX_U32, CallEnd, CallStart
 
 SELF_HOSTED = frozenset(["vllm", "sglang", "tgi", "ollama", "llama.cpp"])
 """Providers whose work has no hosted price."""
 
 
-def build_row(captured: Captured, prices: Prices, project: str, batch: str) -> CallRow:
-    """The row of one call. Never raises on content: what is not understood is said in the row."""
+class Enricher:
+    """What is known beside the bytes: prices, tokenizers, the project's name."""
+
+    def __init__(self, settings: Config) -> None:
+        self._table = PriceTable(settings.prices)
+        self._prices = Prices()
+        self._tokenizers = Tokenizers(settings.data / "tokenizers", settings.tokenizers)
+        self._project = settings.project
+
+    def row(self, captured: Captured, batch: str) -> CallRow:
+        """The row of one call. Never raises on content: what is not understood is said in it."""
+        call = decode(captured.exchange)
+        self._tokenizers.complete(call)
+        start = captured.start
+        provider = call.provider if start.provider == "auto" else start.provider
+        price = self._price(call, captured, provider)
+        return _row(captured, call, provider, price, self._project, batch)
+
+    def _price(self, call: Call, captured: Captured, provider: str) -> Price:
+        start, usage = captured.start, call.usage
+        models = (call.model_served, call.model_requested)
+        taken_us = captured.end.duration_us if captured.end else 0
+        own = self._table.price((start.upstream, provider), models, usage, taken_us)
+        if own is not None:
+            return own
+        if not provider or provider in SELF_HOSTED:
+            return UNKNOWN_PRICE
+        return self._prices.price(provider, models, call.service_tier, start.ts_us, usage)
+
+
+def _row(
+    captured: Captured, call: Call, provider: str, price: Price, project: str, batch: str
+) -> CallRow:
     start, end = captured.start, captured.end
-    call = decode(captured.exchange)
     status, error_type, error_message = _status(call, end)
-    provider = call.provider if start.provider == "auto" else start.provider
     usage = call.usage
-    models = (call.model_served, call.model_requested)
-    hosted = provider and provider not in SELF_HOSTED
-    price = prices.price(
-        provider if hosted else "", models if hosted else (), call.service_tier, start.ts_us, usage
-    )
+    texts = start.capture == "full"
     return CallRow(
         id=start.id,
         ts=start.ts_us,
@@ -73,8 +103,8 @@ def build_row(captured: Captured, prices: Prices, project: str, batch: str) -> C
         parent_span_id=start.parent_span_id,
         **_who(start, call),
         project=project,
-        language="",
-        **(_texts(call) if start.capture == "full" else _NO_TEXTS),
+        **(_texts(call) if texts else _NO_TEXTS),
+        **_prompt(call),
         request_params=dumps(call.request_params) if call.request_params else "",
         request_headers=start.headers,
         response_headers=end.headers if end else {},
@@ -101,6 +131,20 @@ def _texts(call: Call) -> dict[str, Any]:
         "input_text": _text(call.input_messages),
         "output_text": _text(call.output_messages),
         "tool_definitions": dumps(call.tool_definitions) if call.tool_definitions else "",
+    }
+
+
+def _prompt(call: Call) -> dict[str, Any]:
+    """The columns that say what kind of text it was, and none of it."""
+    identity = prompt_identity(call.input_messages)
+    return {
+        "language": language_of(call.input_messages, "user"),
+        "output_language": language_of(call.output_messages),
+        "system_hash": identity.system_hash,
+        "template_hash": identity.template_hash,
+        "input_message_count": len(call.input_messages),
+        "input_chars": min(sum(len(plain_text(m.parts)) for m in call.input_messages), MAX_U32),
+        "output_chars": min(sum(len(plain_text(m.parts)) for m in call.output_messages), MAX_U32),
     }
 
 

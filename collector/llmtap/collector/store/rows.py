@@ -75,6 +75,12 @@ class CallRow(NamedTuple):
     capture: str
     worker: str
     batch: str
+    output_language: str
+    system_hash: str
+    template_hash: str
+    input_message_count: int
+    input_chars: int
+    output_chars: int
 
 
 class LossRow(NamedTuple):
