@@ -254,6 +254,8 @@ def test_command_line(stack: Daemon) -> None:
     assert wrong.exit_code == 1 and "only reading" in wrong.output
     exported = run.invoke(llmtap, ["export", *data, "--model", "gpt-4o-mini"])
     assert json.loads(exported.output.splitlines()[0])["model_requested"] == "gpt-4o-mini"
+    costs = run.invoke(llmtap, ["costs", *data, "--by", "user,model", "--since", "1h"])
+    assert costs.exit_code == 0 and "gpt-4o-mini" in costs.output and "total" in costs.output
     doctor = run.invoke(llmtap, ["doctor", *data])
     assert "llmtap runs" in doctor.output
     nobody = run.invoke(
@@ -262,6 +264,29 @@ def test_command_line(stack: Daemon) -> None:
         env={"LLMTAP_ADMIN_URL": f"http://127.0.0.1:{free_port()}"},
     )
     assert nobody.exit_code == 1 and "llmtap up" in nobody.output
+
+
+def test_reconcile(stack: Daemon, tmp_path: Path) -> None:
+    """What llmtap stored, written as OpenAI exports it, agrees; a cent more does not."""
+    client = openai.OpenAI(base_url=f"{stack.proxy}/demo/v1", api_key="k")
+    client.embeddings.create(model="text-embedding-3-small", input="x", user="sdk-reconcile")
+    last(stack, "sdk-reconcile")
+    rows = stack.rows(
+        "SELECT toUnixTimestamp(toStartOfDay(ts)) AS start_time, model_requested AS model, "
+        "sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens, "
+        "count() AS num_model_requests FROM calls AS c WHERE isNotNull(c.input_tokens) "
+        "GROUP BY ALL SETTINGS output_format_json_quote_64bit_integers = 0"
+    )
+    data = [{"start_time": r.pop("start_time"), "results": [r]} for r in rows]
+    path = tmp_path / "usage.json"
+    path.write_text(json.dumps({"object": "page", "data": data}))
+    run, where = CliRunner(), ["--data", str(stack.data)]
+    told = run.invoke(llmtap, ["reconcile", str(path), *where])
+    assert told.exit_code == 0 and "agrees" in told.output, told.output
+    data[0]["results"][0]["input_tokens"] *= 2
+    path.write_text(json.dumps({"data": data}))
+    told = run.invoke(llmtap, ["reconcile", str(path), *where])
+    assert told.exit_code == 1 and "-50.00 %" in told.output, told.output
 
 
 def test_demo(stack: Daemon, tmp_path: Path) -> None:

@@ -249,6 +249,80 @@ def calls(
 
 @main.command()
 @_shared
+@_filters
+@click.option(
+    "--by",
+    default="model",
+    show_default=True,
+    help="Groups, with commas: model, upstream, provider, user, session, project, prompt, "
+    "prompt_version, template, language, operation, status, hour, day, week, month, "
+    "property:NAME.",
+)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with the total.")
+def costs(
+    config: Path | None,
+    data: Path | None,
+    by: str,
+    limit: int,
+    as_json: bool,
+    **filters: str | None,
+) -> None:
+    """Show what calls cost, by model, user, day …"""
+    query = {k: v for k, v in filters.items() if v} | {"by": by, "limit": str(limit)}
+    found = Api(admin_url(_where(config, data).config())).get("/api/costs", query)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+
+    from llmtap.cli.show import cost_table
+
+    Console(width=None if sys.stdout.isatty() else 180).print(cost_table(found))
+
+
+@main.command()
+@_shared
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--tolerance", default=1.0, show_default=True, help="Per cent that may differ.")
+@click.option("--provider", help="Compare with calls of this provider only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def reconcile(
+    config: Path | None,
+    data: Path | None,
+    file: Path,
+    tolerance: float,
+    provider: str | None,
+    as_json: bool,
+) -> None:
+    """Compare stored usage and cost with a provider's export, by day and model.
+
+    FILE: OpenAI's organization/usage/completions or organization/costs, Anthropic's
+    usage_report/messages or cost_report (JSON), or a CSV with day, model and any of calls,
+    input_tokens, output_tokens, cost_usd. Exit code 1 when they part.
+    """
+    from llmtap.cli.reconcile import compare, read_export, stored_sql
+
+    exported = read_export(file)
+    body = run_sql(
+        _where(config, data).config(), stored_sql(exported, provider or ""), "JSONEachRow"
+    )
+    lines = compare(exported, [json.loads(line) for line in body.splitlines()], tolerance)
+    if as_json:
+        for line in lines:
+            click.echo(json.dumps(line._asdict()))
+    else:
+        from rich.console import Console
+
+        from llmtap.cli.show import reconcile_table
+
+        Console(width=None if sys.stdout.isatty() else 180).print(reconcile_table(lines))
+    if any(line.parts for line in lines):
+        sys.exit(1)
+
+
+@main.command()
+@_shared
 @click.argument("call_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="The row as JSON.")
 def show(config: Path | None, data: Path | None, call_id: str, as_json: bool) -> None:

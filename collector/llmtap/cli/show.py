@@ -187,3 +187,56 @@ def print_call(console: Console, row: Mapping[str, Any]) -> None:
     console.print(facts)
     for item in _conversation(row):
         console.print(item)
+
+
+def cost_table(found: Mapping[str, Any]) -> RenderableType:
+    """The answer of `/api/costs`."""
+    by = [str(name) for name in found["by"]]
+    table = Table(box=None, header_style="dim", show_footer=True)
+    total = found["total"]
+    for i, name in enumerate(by):
+        table.add_column(safe(name), footer="total" if i == 0 else "")
+    columns = ("calls", "failed", "input_tokens", "cache_read_tokens", "output_tokens")
+    for name in columns:
+        table.add_column(name.removesuffix("_tokens"), justify="right", footer=count(total[name]))
+    table.add_column("cost", justify="right", footer=money(total["cost_usd"]))
+    table.add_column("no price", justify="right", footer=count(total["calls_without_price"]))
+    for row in found["groups"]:
+        table.add_row(
+            *(Text(safe(row[name]) or "–") for name in by),
+            *(count(row[name]) for name in columns),
+            money(row["cost_usd"]),
+            count(row["calls_without_price"]) if row["calls_without_price"] else "",
+        )
+    if not found["groups"]:
+        return "no calls match. Send one through the proxy, or try `llmtap demo`."
+    return table
+
+
+def count(value: Any) -> str:
+    """A whole number with separators; unknown is a dash."""
+    return "–" if value is None else f"{int(value):,}"
+
+
+def reconcile_table(lines: Iterable[Any]) -> RenderableType:
+    """The answer of `llmtap reconcile`: a line per day, model and figure that was exported."""
+    table = Table(box=None, header_style="dim")
+    for name in ("day", "model", "what"):
+        table.add_column(name)
+    for name in ("provider says", "stored", "difference"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for line in lines:
+        show = money if line.what == "cost_usd" else count
+        off = "–" if line.percent is None else f"{line.percent:+.2f} %"
+        style = "red" if line.parts else "green"
+        table.add_row(
+            safe(line.day),
+            safe(line.model) or "(all)",
+            line.what,
+            show(line.exported),
+            show(line.stored),
+            off,
+            Text(line.note or ("parts" if line.parts else "agrees"), style=style),
+        )
+    return table

@@ -177,6 +177,37 @@ def test_stats(client: httpx.Client, project: tuple[str, list[CallRow]]) -> None
     assert {s["status"]: s["calls"] for s in found["by_status"]} == {"ok": 3, "error": 1}
 
 
+def test_costs(client: httpx.Client, project: tuple[str, list[CallRow]]) -> None:
+    name, rows = project
+    told = client.get("/api/costs", params={"project": name, "by": "upstream"}).json()
+    groups = {group["upstream"]: group for group in told["groups"]}
+    assert set(groups) == {"openai", "vllm"}
+    priced = [r.cost_usd for r in rows if r.upstream == "openai" and r.cost_usd is not None]
+    assert groups["openai"]["cost_usd"] == pytest.approx(float(sum(priced)))
+    assert groups["openai"]["calls_without_price"] == 1
+    assert groups["openai"]["calls"] == len(rows) - 1
+    assert told["total"]["calls"] == len(rows)
+    assert sum(g["input_tokens"] for g in told["groups"]) == told["total"]["input_tokens"]
+
+
+def test_costs_by_several_and_by_property(
+    client: httpx.Client, project: tuple[str, list[CallRow]]
+) -> None:
+    by = "day,model,property:tier"
+    told = client.get("/api/costs", params={"project": project[0], "by": by}).json()
+    assert told["by"] == ["day", "model", "property:tier"]
+    assert {g["property:tier"] for g in told["groups"]} == {"gold"}
+    assert len({g["model"] for g in told["groups"]}) == 2
+    nothing = client.get("/api/costs", params={"project": "nobody's"}).json()
+    assert nothing["groups"] == [] and nothing["total"]["cost_usd"] is None
+
+
+@pytest.mark.parametrize("by", ["nonsense", "model; DROP TABLE calls", "property"])
+def test_costs_by_nonsense(client: httpx.Client, by: str) -> None:
+    response = client.get("/api/costs", params={"by": by})
+    assert response.status_code == 400 and "is none of" in response.json()["error"]["message"]
+
+
 def test_stats_of_nothing(client: httpx.Client) -> None:
     found = client.get("/api/stats", params={"project": "nobody"}).json()
     assert (found["calls"], found["by_model"]) == (0, [])

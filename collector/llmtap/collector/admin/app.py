@@ -33,6 +33,7 @@ from llmtap.collector.store.guard import NotReadOnlyError
 _LINKS = (
     ("/api/calls?since=1h", "calls as JSON"),
     ("/api/stats?since=24h", "sums by model and status"),
+    ("/api/costs?by=day,model", "calls, tokens and money by group"),
     ("/api/sql?query=SHOW+TABLES", "SQL, reading only"),
     ("/api/tail", "calls as they are stored"),
     ("/metrics", "for Prometheus"),
@@ -42,6 +43,7 @@ _COMMANDS = (
     "llmtap tail",
     "llmtap calls --since 1h",
     "llmtap show ID",
+    "llmtap costs --by user --since 7d",
     'llmtap sql "SELECT * FROM calls_cost_daily"',
     "llmtap doctor",
 )
@@ -78,6 +80,7 @@ def create_app(
             web.get("/api/calls", admin.calls),
             web.get("/api/calls/{id}", admin.call),
             web.get("/api/stats", admin.stats),
+            web.get("/api/costs", admin.costs),
             web.get("/api/tail", admin.tail),
             web.get("/api/sql", admin.sql),
             web.post("/api/sql", admin.sql),
@@ -195,6 +198,10 @@ class _Admin:
 
     async def stats(self, request: web.Request) -> web.Response:
         found = await self._ask(partial(questions.stats, self._store, dict(request.query)))
+        return found if isinstance(found, web.Response) else _json(found)
+
+    async def costs(self, request: web.Request) -> web.Response:
+        found = await self._ask(partial(questions.costs, self._store, dict(request.query)))
         return found if isinstance(found, web.Response) else _json(found)
 
     async def call(self, request: web.Request) -> web.Response:

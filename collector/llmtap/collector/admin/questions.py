@@ -127,3 +127,70 @@ def stats(store: Store, filters: Mapping[str, str]) -> dict[str, Any]:
         bound,
     )
     return {**total, "by_model": by_model, "by_status": by_status}
+
+
+_GROUPS = {
+    "model": "if(model_served = '', model_requested, model_served)",
+    "upstream": "upstream",
+    "provider": "provider",
+    "operation": "operation",
+    "user": "user_id",
+    "session": "session_id",
+    "project": "project",
+    "prompt": "prompt_name",
+    "prompt_version": "prompt_version",
+    "template": "template_hash",
+    "language": "language",
+    "status": "status",
+    "source": "usage_source",
+    "hour": "toStartOfHour(ts)",
+    "day": "toDate(ts)",
+    "week": "toMonday(ts)",
+    "month": "toStartOfMonth(ts)",
+}
+_TIMES = ("hour", "day", "week", "month")
+_PROPERTY = "property:"
+
+
+def costs(store: Store, filters: Mapping[str, str]) -> dict[str, Any]:
+    """Calls, tokens and money by groups (`by`: names with commas between). Raises BadQuestionError.
+
+    `calls_without_price` were used but have no known price: `cost_usd` lacks them.
+    """
+    by = [name.strip() for name in filters.get("by", "model").split(",") if name.strip()]
+    limit = filters.get("limit", "100")
+    if not limit.isdigit() or not 1 <= int(limit) <= MAX_LIMIT:
+        raise BadQuestionError(f"limit: 1 to {MAX_LIMIT}")
+    where, bound = _where(filters)
+    groups: list[str] = []
+    for i, name in enumerate(by):
+        if name.startswith(_PROPERTY):
+            groups.append(f"properties[{{group{i}:String}}]")
+            bound[f"group{i}"] = name.removeprefix(_PROPERTY)
+        elif name in _GROUPS:
+            groups.append(_GROUPS[name])
+        else:
+            known = ", ".join(_GROUPS)
+            raise BadQuestionError(f"by: {name[:40]!r} is none of {known}, {_PROPERTY}NAME")
+    sums = (
+        "count() AS calls, countIf(status != 'ok') AS failed, "
+        "sum(c.input_tokens) AS input_tokens, sum(c.cache_read_tokens) AS cache_read_tokens, "
+        "sum(c.output_tokens) AS output_tokens, "
+        "countIf(usage_source IN ('counted', 'estimated')) AS calls_not_reported, "
+        "sum(toDecimal128(c.cost_usd, 9)) AS cost_usd, "
+        "countIf(isNull(c.cost_usd) AND isNotNull(c.input_tokens)) AS calls_without_price"
+    )
+    columns = ", ".join(f"{sql} AS g{i}" for i, sql in enumerate(groups))
+    names = ", ".join(f"g{i}" for i in range(len(groups)))
+    first = ", ".join(f"g{i}" for i, name in enumerate(by) if name in _TIMES)
+    order = f"{first + ', ' if first else ''}cost_usd DESC NULLS LAST, calls DESC"
+    rows = store.query(
+        f"SELECT {columns}, {sums} FROM calls AS c{where} GROUP BY {names} ORDER BY {order} "
+        f"LIMIT {int(limit)}",
+        bound,
+    )
+    total = store.query(f"SELECT {sums} FROM calls AS c{where}", bound)[0]
+    renamed = [
+        {name: row.pop(f"g{i}") for i, name in enumerate(by)} | row for row in map(dict, rows)
+    ]
+    return {"by": by, "groups": renamed, "total": total}
