@@ -256,6 +256,14 @@ def test_a_cut_stream_counts_what_was_seen(kept: int) -> None:
     assert call.usage.output_tokens == 1
 
 
+def test_pieces_of_a_thought_are_one_part() -> None:
+    chunks = [answer(candidate([{"text": piece, "thought": True}])) for piece in "abc"]
+    for body in (sse(*chunks, done=False), array(*chunks)):
+        call = decode(exchange(STREAM, REQUEST, body))
+        assert call.output_messages[0].parts == [{"type": "reasoning", "content": "abc"}]
+        assert not call.stream_complete
+
+
 def test_streamed_arguments_are_put_together() -> None:
     call = decode(SAMPLES["gemini_streamed_arguments"])
     arguments = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from llmtap.dialects.answers import is_event_stream, mark_tokens, stream_events
 from llmtap.dialects.framing import Event
@@ -42,19 +42,22 @@ def _put(node: Any, steps: list[int | str], value: Any) -> bool:
     """Whether there was room for it."""
     step, rest = steps[0], steps[1:]
     if isinstance(step, int):
-        if not isinstance(node, list) or step > len(items(node)):
-            return False
-        if step == len(items(node)):
-            items(node).append(None)
-    elif not isinstance(node, dict):
+        fits = isinstance(node, list) and step <= len(items(node))
+    else:
+        fits = isinstance(node, dict)
+    if not fits:
         return False
-    there = obj(node).get(step) if isinstance(step, str) else node[step]
+    if step == len(items(node)):
+        items(node).append(None)
+    into = cast("dict[int | str, Any]", node)  # or a list: indexed alike
+    there = into.get(step) if isinstance(step, str) else into[step]
     if rest:
         if there is None:
-            there = node[step] = [] if isinstance(rest[0], int) else {}
+            there = into[step] = [] if isinstance(rest[0], int) else {}
         return _put(there, rest, value)
-    goes_on = isinstance(there, str) and isinstance(value, str)
-    node[step] = there + value if goes_on else value
+    if isinstance(there, str) and isinstance(value, str):
+        value = there + value
+    into[step] = value
     return True
 
 

@@ -38,6 +38,13 @@ class Timeouts(Section):
     idle: Seconds = Field(default=300.0, description="Between two reads of a response under way.")
 
 
+INJECTS_USAGE = frozenset(
+    ["openai", "azure", "groq", "deepseek", "openrouter", "together", "fireworks", "x-ai", "vllm"]
+    + ["sglang", "mlx"]
+)
+"""Providers that tell usage in streams when asked by `stream_options` (reference: their docs)."""
+
+
 class Upstream(Section):
     """One LLM backend, reached as `http://PROXY/<name>/<rest>` → `base_url` + `/<rest>`."""
 
@@ -56,6 +63,12 @@ class Upstream(Section):
         default="auto",
         description="Send `traceparent` with the call's own span id upstream. "
         "`auto`: to http:// upstreams only, so hosted APIs never see trace ids.",
+    )
+    usage_injection: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Ask OpenAI-compatible servers for usage in streams where the app left "
+        "`stream_options` open, and take the extra event out again. `auto`: where the provider "
+        "is known to understand it; off for an upstream that answers such a request with 400.",
     )
     pool_idle: float = Field(
         default=0,
@@ -82,6 +95,12 @@ class Upstream(Section):
             raise ValueError("must be printable ASCII without spaces")
         _ = parts.port  # raises ValueError on a bad port
         return value.rstrip("/")
+
+    @property
+    def injects_usage(self) -> bool:
+        if self.usage_injection == "auto":
+            return self.provider in INJECTS_USAGE and self.dialect in ("auto", "openai_chat")
+        return self.usage_injection == "on"
 
     @property
     def trace_forward(self) -> bool:

@@ -36,7 +36,13 @@ class Route:
     idle_ns: int
     pool_idle_ns: int
     ca_file: str = ""
+    injection: list[bool] = field(default_factory=lambda: [False])
+    """Whether usage is asked for in streams; one flag, cleared when the upstream refuses it."""
     _tls_context: list[ssl.SSLContext] = field(default_factory=list[ssl.SSLContext])
+
+    @property
+    def injects(self) -> bool:
+        return self.injection[0]
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:
@@ -72,6 +78,7 @@ def _route(name: str, upstream: Upstream) -> Route:
         idle_ns=int(upstream.timeouts.idle * 1e9),
         pool_idle_ns=int(upstream.pool_idle_s * 1e9),
         ca_file=str(upstream.ca_file or ""),
+        injection=[upstream.injects_usage],
     )
 
 

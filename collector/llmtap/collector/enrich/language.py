@@ -18,9 +18,9 @@ sr sv ta te th tr uk ur vi zh
 """.split()  # noqa: SIM905
 _LOOKED_AT = 240
 _ENOUGH_LETTERS = 16
-_NOT_PROSE = re.compile(
-    r"```.*?(?:```|\Z)|`[^`]*`|https?://\S+|[\d_{}\[\]<>=|\\/\"#*+~^-]+", re.DOTALL
-)
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`]*`", re.DOTALL)
+_URL = re.compile(r"https?://\S+")
+_NOT_LETTERS = str.maketrans(dict.fromkeys('0123456789_{}[]<>=|\\/"#*+~^-', " "))
 
 
 def language_of(messages: list[Message], role: str = "") -> str:
@@ -29,7 +29,7 @@ def language_of(messages: list[Message], role: str = "") -> str:
         if role and message.role != role:
             continue
         if text := plain_text([p for p in message.parts if p["type"] == "text"]):
-            found = detect(text[: 4 * _LOOKED_AT])
+            found = detect(text)
             if found:
                 return found
     return ""
@@ -37,20 +37,26 @@ def language_of(messages: list[Message], role: str = "") -> str:
 
 def detect(text: str) -> str:
     """The language of a text; empty when it is too short to tell, or code."""
-    prose = " ".join(_NOT_PROSE.sub(" ", text).split())[:_LOOKED_AT]
+    return _detect(text[: 3 * _LOOKED_AT])
+
+
+@lru_cache(maxsize=4096)
+def _detect(text: str) -> str:
+    if "`" in text:
+        text = _CODE.sub(" ", text)
+    if "://" in text:
+        text = _URL.sub(" ", text)
+    prose = " ".join(text.translate(_NOT_LETTERS).split())[:_LOOKED_AT]
     # A word of Latin letters could be anything; a few characters of another script are telling.
     letters = sum(map(str.isalpha, prose)) + (0 if prose.isascii() else 4 * _wide(prose))
-    return _detect(prose) if letters >= _ENOUGH_LETTERS else ""
+    if letters < _ENOUGH_LETTERS:
+        return ""
+    code, _ = _identifier().classify(prose)
+    return str(code)
 
 
 def _wide(text: str) -> int:
     return sum(1 for c in text if c > "\u036f")
-
-
-@lru_cache(maxsize=4096)
-def _detect(prose: str) -> str:
-    code, _ = _identifier().classify(prose)
-    return str(code)
 
 
 @lru_cache(maxsize=1)
