@@ -39,10 +39,9 @@ class Timeouts(Section):
 
 
 INJECTS_USAGE = frozenset(
-    ["openai", "azure", "groq", "deepseek", "openrouter", "together", "fireworks", "x-ai", "vllm"]
-    + ["sglang", "mlx"]
+    ["openai", "groq", "deepseek", "openrouter", "together", "x-ai", "vllm", "sglang", "mlx"]
 )
-"""Providers that tell usage in streams when asked by `stream_options` (reference: their docs)."""
+"""Providers that tell usage in streams when asked by `stream_options`, and never refuse it."""
 
 
 class Upstream(Section):

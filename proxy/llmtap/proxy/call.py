@@ -8,12 +8,14 @@ the upstream fails. It never retries: a call costs money.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from typing import TYPE_CHECKING
 
 from llmtap.proxy import headers
 from llmtap.proxy.identity import Trace
+from llmtap.proxy.injection import UsageStripper, can_strip, inject, is_candidate
 from llmtap.proxy.routes import Route
 from llmtap.proxy.tee import Tee
 from llmtap.proxy.wire.body import Body, Chunked, UntilClose
@@ -23,6 +25,8 @@ from llmtap.spool.records import Outcome
 
 if TYPE_CHECKING:
     from llmtap.proxy.wire.client import ClientConnection
+
+log = logging.getLogger("llmtap.proxy")
 
 MAX_PENDING = 256 << 10
 """Request bytes held while the upstream connection is being made."""
@@ -38,9 +42,13 @@ class Call:
         "_connecting",
         "_dechunk",
         "_head_sent",
+        "_held",
+        "_injected",
         "_keep_alive",
         "_pending",
+        "_rechunk",
         "_request_done_ns",
+        "_strip",
         "_trace_line",
         "_upload_ns",
         "body",
@@ -85,6 +93,10 @@ class Call:
         self._keep_alive = head.keep_alive
         self._head_sent = False
         self._dechunk: Chunked | None = None
+        self._held: list[bytes] | None = None
+        self._injected = False
+        self._strip: UsageStripper | None = None
+        self._rechunk = False
         self._client_paused = False
         self._pending: list[bytes] | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -94,8 +106,24 @@ class Call:
         ).encode()
 
     # request: client -> upstream
-    def begin(self, first: bytes) -> None:
-        """Sends the rewritten head (with the body bytes at hand) on a pooled or new connection."""
+    def begin(self, head: bytes, piece: bytes) -> None:
+        """Sends the rewritten head with the body bytes at hand; or holds them, see `injection`."""
+        if not is_candidate(self.route, self.head, self.path):
+            self._send(head + piece)
+            return
+        self._held = [head, piece]
+        if self.request_done:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held or [], None
+        head, body = held[0], b"".join(held[1:])
+        changed = inject(head, body)
+        self._injected = changed is not None
+        self._send(head + body if changed is None else changed)
+
+    def _send(self, first: bytes) -> None:
+        """On a pooled or new connection."""
         worker = self.client.worker
         connection = worker.pool.take(self.route)
         if connection is not None:
@@ -117,7 +145,11 @@ class Call:
             self._upload_ns = time.monotonic_ns()
         if self.over or not piece:
             return
-        if self.upstream is not None:
+        if self._held is not None:
+            self._held.append(piece)
+            if done:
+                self._send_held()
+        elif self.upstream is not None:
             self.upstream.transport.write(piece)
         elif self._pending is not None:
             self._pending.append(piece)
@@ -190,6 +222,8 @@ class Call:
             self._dechunk = body if isinstance(body, Chunked) else None
             if self._dechunk is not None:
                 self._dechunk.payload = []
+        if self._injected:
+            self._look_for_usage(head, body)
         lines, tee.headers = headers.response_headers(head, keep_te=not old_client)
         if head.status == 101:
             self._open_tunnel()
@@ -203,6 +237,24 @@ class Call:
         status_line = b"HTTP/1.1 %d %b" % (head.status, head.reason)
         return b"".join((b"\r\n".join((status_line, *lines)), self._trace_line, end))
 
+    def _look_for_usage(self, head: ResponseHead, body: Body) -> None:
+        """We asked for one event more than the client did: it is taken out again."""
+        if head.status == 400 and self.route.injects:
+            self.route.injection[0] = False
+            log.warning(
+                "upstream '%s' answered 400 where usage was asked for in a stream; it is not asked "
+                'any more. Set [upstreams.%s] usage_injection = "off" to keep it so',
+                self.route.name,
+                self.route.name,
+            )
+        if not isinstance(body, Chunked | UntilClose) or not can_strip(head):
+            return
+        self._strip = UsageStripper()
+        if isinstance(body, Chunked) and self._dechunk is None:
+            self._dechunk = body
+            body.payload = []
+            self._rechunk = True
+
     def _open_tunnel(self) -> None:
         self.tunnel = True
         self._keep_alive = False
@@ -211,8 +263,8 @@ class Call:
     def response_data(self, before: bytes, piece: bytes, now_ns: int) -> None:
         if piece:
             self.tee.response_data(piece, now_ns)
-        if self._dechunk is not None:
-            piece = self._decoded()
+        if self._dechunk is not None or self._strip is not None:
+            piece = self._outgoing(piece)
         if before or piece:
             self.client.transport.write(before + piece if before else piece)
 
@@ -220,8 +272,8 @@ class Call:
         if piece:
             self.tee.response_data(piece, now_ns)
         self.tee.write_end("done")
-        if self._dechunk is not None:
-            piece = self._decoded()
+        if self._dechunk is not None or self._strip is not None:
+            piece = self._outgoing(piece, last=True)
         if before or piece:
             self.client.transport.write(before + piece if before else piece)
         self._close(self._keep_alive and self.request_done)
@@ -239,12 +291,22 @@ class Call:
     def upstream_garbage(self, problem: BadMessage) -> None:
         self.fail(502, "upstream_bad_response", str(problem), "upstream_closed")
 
-    def _decoded(self) -> bytes:
-        if self._dechunk is None or self._dechunk.payload is None:
-            return b""
-        payload = b"".join(self._dechunk.payload)
-        self._dechunk.payload.clear()
-        return payload
+    def _outgoing(self, piece: bytes, last: bool = False) -> bytes:
+        """What the client gets for a piece of body: dechunked, stripped, chunked again."""
+        if self._dechunk is not None and self._dechunk.payload is not None:
+            piece = b"".join(self._dechunk.payload)
+            self._dechunk.payload.clear()
+        if self._strip is not None:
+            piece = self._strip.feed(piece)
+            if last:
+                piece += self._strip.end()
+        piece = self._chunk(piece)
+        return piece + b"0\r\n\r\n" if last and self._rechunk else piece
+
+    def _chunk(self, piece: bytes) -> bytes:
+        if not (self._rechunk and piece):
+            return piece
+        return b"%x\r\n%b\r\n" % (len(piece), piece)
 
     # back-pressure
     def pause_client(self) -> None:
@@ -282,7 +344,7 @@ class Call:
     def sweep(self, now_ns: int) -> None:
         """Called a few times a second: time limits."""
         route = self.route
-        if self.upstream is None or self.tunnel:
+        if self.tunnel or (self.upstream is None and self._held is None):
             return
         if not self.request_done:
             if now_ns - self.started_ns > START_AFTER_NS:
@@ -295,7 +357,7 @@ class Call:
                 limit_s = route.first_byte_ns / 1e9
                 message = f"upstream '{route.name}' sent nothing within {limit_s:g} s"
                 self.fail(504, "upstream_timeout", message, "timeout")
-        elif not self.upstream.paused and now_ns - self.last_ns > route.idle_ns:
+        elif self.upstream and not self.upstream.paused and now_ns - self.last_ns > route.idle_ns:
             limit_s = route.idle_ns / 1e9
             message = f"upstream '{route.name}' sent nothing for {limit_s:g} s"
             self.fail(504, "upstream_timeout", message, "timeout")
@@ -304,12 +366,15 @@ class Call:
         """The client has part of a response: end its connection, as the upstream's end would."""
         self.tee.write_end(outcome, reason, message)
         self._drop_upstream()
-        if outcome != "done" and (self.tee.framed_by_eof or self._dechunk is not None):
+        if self._strip is not None and (rest := self._strip.end()):
+            self.client.transport.write(self._chunk(rest))
+        unframed = self.tee.framed_by_eof or (self._dechunk is not None and not self._rechunk)
+        if outcome != "done" and unframed:
             self.client.reset_on_close()  # a plain FIN would look like a whole response
         self._close(False)
 
     def _drop_upstream(self) -> None:
-        self._pending = None
+        self._pending = self._held = None
         if self.upstream is not None:
             upstream, self.upstream = self.upstream, None
             upstream.release()

@@ -163,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
             self.state = RESPONSE
             self._buffer = data[end:]
             call.mark_request_done()
-        call.begin(first + piece)
+        call.begin(first, piece)
 
     def _read_body(self, data: bytes, pos: int) -> None:
         call = self.call
