@@ -256,6 +256,8 @@ def test_command_line(stack: Daemon) -> None:
     assert json.loads(exported.output.splitlines()[0])["model_requested"] == "gpt-4o-mini"
     costs = run.invoke(llmtap, ["costs", *data, "--by", "user,model", "--since", "1h"])
     assert costs.exit_code == 0 and "gpt-4o-mini" in costs.output and "total" in costs.output
+    again = run.invoke(llmtap, ["reprice", *data, "--since", "1h"])
+    assert again.exit_code == 0 and " 0 changed" in again.output, again.output
     doctor = run.invoke(llmtap, ["doctor", *data])
     assert "llmtap runs" in doctor.output
     nobody = run.invoke(

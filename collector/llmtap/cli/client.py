@@ -44,14 +44,16 @@ class Api:
     def __init__(self, base: str) -> None:
         self.base = base
 
-    def _open(self, path: str, query: Mapping[str, str], body: bytes | None) -> HTTPResponse:
+    def _open(
+        self, path: str, query: Mapping[str, str], body: bytes | None, timeout: float = 120
+    ) -> HTTPResponse:
         url = f"{self.base}{path}"
         if query:
             url += "?" + urllib.parse.urlencode(query)
         request = urllib.request.Request(url, data=body)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            return cast("HTTPResponse", opener.open(request, timeout=120))
+            return cast("HTTPResponse", opener.open(request, timeout=timeout))
         except urllib.error.HTTPError as e:
             raise CommandError(_message(e.read())) from e
         except (urllib.error.URLError, OSError) as e:
@@ -62,6 +64,11 @@ class Api:
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         with self._open(path, query or {}, None) as response:
+            return json.load(response)
+
+    def post(self, path: str, query: Mapping[str, str]) -> Any:
+        """For what may take long."""
+        with self._open(path, query, b"", timeout=3600) as response:
             return json.load(response)
 
     def sql(self, sql: str, fmt: str) -> bytes:

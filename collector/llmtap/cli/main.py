@@ -283,6 +283,37 @@ def costs(
 
 @main.command()
 @_shared
+@click.option("--since", required=True, help="Calls newer than: 1h, 30d or a time.")
+@click.option("--until", help="Older than.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def reprice(
+    config: Path | None,
+    data: Path | None,
+    since: str,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Price stored calls again, by the prices that llmtap was started with."""
+    query = {"since": since, **({"until": until} if until else {})}
+    query |= {"dry_run": "1"} if dry_run else {}
+    api = Api(admin_url(_where(config, data).config()))
+    told = api.post("/api/reprice", query)
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    from llmtap.cli.show import count, money
+
+    would = "would change" if dry_run else "changed"
+    click.echo(
+        f"{count(told['calls'])} calls, {count(told['changed'])} {would}: "
+        f"{money(told['cost_usd_before'])} before, {money(told['cost_usd_after'])} after"
+    )
+
+
+@main.command()
+@_shared
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--tolerance", default=1.0, show_default=True, help="Per cent that may differ.")
 @click.option("--provider", help="Compare with calls of this provider only.")

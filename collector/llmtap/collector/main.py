@@ -25,8 +25,10 @@ from llmtap.collector.admin.app import create_app
 from llmtap.collector.admin.health import health
 from llmtap.collector.admin.metrics import exposition
 from llmtap.collector.admin.tail import TailHub
+from llmtap.collector.enrich.prices import Pricer
 from llmtap.collector.pipeline import Pipeline
 from llmtap.collector.receivers.spool import SpoolReceiver
+from llmtap.collector.reprice import Repricer
 from llmtap.collector.state import CollectorState
 from llmtap.collector.store import Store, StoreError, StoreUnreachableError, open_store
 from llmtap.config import Config, ConfigError, load
@@ -112,6 +114,7 @@ async def serve(config: Config, sock: socket.socket, ready_fd: int, stop: asynci
         health=lambda: health(state, run_dir),
         metrics=lambda: exposition(state, run_dir),
         tail=tail,
+        reprice=Repricer(stores, Pricer(config.prices)),
         allowed_hosts=(config.admin.host, *config.admin.allowed_hosts),
         about={
             "store": "embedded" if config.store.dsn.startswith("chdb") else "server",

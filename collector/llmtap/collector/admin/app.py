@@ -61,6 +61,7 @@ def create_app(
     tail: TailHub,
     allowed_hosts: tuple[str, ...] = (),
     about: Mapping[str, str] | None = None,
+    reprice: Callable[[Mapping[str, str]], Any] | None = None,
     writable: bool = False,
 ) -> web.Application:
     """All routes. `store` may raise StoreUnreachableError as long as there is none: then 503.
@@ -69,6 +70,7 @@ def create_app(
     DSN with `proxy_path=/clickhouse&compress=gzip`, as lz4 is not undone); never set it otherwise.
     """
     admin = _Admin(store, health, metrics, tail, dict(about or {}), writable)
+    admin.reprice_with = reprice
     guard = _guard(_LOOPBACK | set(allowed_hosts))
     app = web.Application(middlewares=[guard], client_max_size=MAX_BODY)
     app.add_routes(
@@ -81,6 +83,7 @@ def create_app(
             web.get("/api/calls/{id}", admin.call),
             web.get("/api/stats", admin.stats),
             web.get("/api/costs", admin.costs),
+            web.post("/api/reprice", admin.reprice),
             web.get("/api/tail", admin.tail),
             web.get("/api/sql", admin.sql),
             web.post("/api/sql", admin.sql),
@@ -149,6 +152,7 @@ class _Admin:
         self._tail = tail
         self._about = about
         self._writable = writable
+        self.reprice_with: Callable[[Mapping[str, str]], Any] | None = None
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="admin")
 
     @property
@@ -202,6 +206,12 @@ class _Admin:
 
     async def costs(self, request: web.Request) -> web.Response:
         found = await self._ask(partial(questions.costs, self._store, dict(request.query)))
+        return found if isinstance(found, web.Response) else _json(found)
+
+    async def reprice(self, request: web.Request) -> web.Response:
+        if self.reprice_with is None:
+            raise web.HTTPNotFound
+        found = await self._ask(partial(self.reprice_with, dict(request.query)))
         return found if isinstance(found, web.Response) else _json(found)
 
     async def call(self, request: web.Request) -> web.Response:

@@ -186,3 +186,33 @@ def _rates(price: Any) -> _Rates | None:
         rates.get("cache_read", rates["input"]),
         rates.get("cache_write", rates["input"]),
     )
+
+
+SELF_HOSTED = frozenset(["vllm", "sglang", "tgi", "ollama", "llama.cpp", "llama_cpp", "mlx"])
+"""Providers whose work has no hosted price."""
+
+
+class Pricer:
+    """The price of a call: the user's table, then the built-in prices."""
+
+    def __init__(self, table: Mapping[str, config.Price]) -> None:
+        self._table = PriceTable(table)
+        self._prices = Prices()
+
+    def price(
+        self,
+        upstream: str,
+        provider: str,
+        models: tuple[str, ...],
+        tier: str,
+        ts_us: int,
+        usage: Usage,
+        duration_us: int,
+    ) -> Price:
+        """`models`: served, then requested. Never raises on what a call says."""
+        own = self._table.price((upstream, provider), models, usage, duration_us)
+        if own is not None:
+            return own
+        if not provider or provider in SELF_HOSTED:
+            return UNKNOWN
+        return self._prices.price(provider, models, tier, ts_us, usage)

@@ -9,8 +9,7 @@ import orjson
 from llmtap.collector.enrich.assemble import Captured
 from llmtap.collector.enrich.identity import prompt_identity
 from llmtap.collector.enrich.language import language_of
-from llmtap.collector.enrich.prices import UNKNOWN as UNKNOWN_PRICE
-from llmtap.collector.enrich.prices import Price, Prices, PriceTable
+from llmtap.collector.enrich.prices import Price, Pricer
 from llmtap.collector.enrich.tokens import Tokenizers
 from llmtap.collector.store.rows import CallRow
 from llmtap.config import Config
@@ -20,16 +19,12 @@ from llmtap.dialects.parts import plain_text
 from llmtap.dialects.registry import UNKNOWN, decode
 from llmtap.spool.records import MAX_U32, CallEnd, CallStart
 
-SELF_HOSTED = frozenset(["vllm", "sglang", "tgi", "ollama", "llama.cpp"])
-"""Providers whose work has no hosted price."""
-
 
 class Enricher:
     """What is known beside the bytes: prices, tokenizers, the project's name."""
 
     def __init__(self, settings: Config) -> None:
-        self._table = PriceTable(settings.prices)
-        self._prices = Prices()
+        self._pricer = Pricer(settings.prices)
         self._tokenizers = Tokenizers(settings.data / "tokenizers", settings.tokenizers)
         self._project = settings.project
 
@@ -39,19 +34,16 @@ class Enricher:
         self._tokenizers.complete(call)
         start = captured.start
         provider = call.provider if start.provider == "auto" else start.provider
-        price = self._price(call, captured, provider)
+        price = self._pricer.price(
+            start.upstream,
+            provider,
+            (call.model_served, call.model_requested),
+            call.service_tier,
+            start.ts_us,
+            call.usage,
+            captured.end.duration_us if captured.end else 0,
+        )
         return _row(captured, call, provider, price, self._project, batch)
-
-    def _price(self, call: Call, captured: Captured, provider: str) -> Price:
-        start, usage = captured.start, call.usage
-        models = (call.model_served, call.model_requested)
-        taken_us = captured.end.duration_us if captured.end else 0
-        own = self._table.price((start.upstream, provider), models, usage, taken_us)
-        if own is not None:
-            return own
-        if not provider or provider in SELF_HOSTED:
-            return UNKNOWN_PRICE
-        return self._prices.price(provider, models, call.service_tier, start.ts_us, usage)
 
 
 def _row(

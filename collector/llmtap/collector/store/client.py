@@ -11,7 +11,9 @@ import contextlib
 import queue
 import re
 import time
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol
 
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
@@ -149,6 +151,32 @@ class Store:
             types = {row[0]: row[1] for row in described}
             self._types[table] = [types[name] for name in names]
         return self._types[table]
+
+    def amend_costs(self, amended: Sequence[tuple[str, Decimal | None, str, str]]) -> None:
+        """Sets (id, cost_usd, price_source, price_version) of calls that are stored.
+
+        One mutation of three columns: the calls' ids and prices lie in a table for its time.
+        """
+        names = ("cost_usd", "price_source", "price_version")
+        client = self._connect(None)
+        try:
+            database = client.command("SELECT currentDatabase()")
+            table = f"{database}.llmtap_amend_{uuid.uuid4().hex}"
+            client.command(
+                f"CREATE TABLE {table} (id String, cost_usd Nullable(Decimal(18, 9)), "
+                "price_source String, price_version String) ENGINE = Join(ANY, LEFT, id)"
+            )
+            try:
+                client.insert(table, [list(row) for row in amended], column_names=["id", *names])
+                sets = ", ".join(f"{name} = joinGet('{table}', '{name}', id)" for name in names)
+                client.command(
+                    f"ALTER TABLE calls UPDATE {sets} WHERE id IN (SELECT id FROM {table})",
+                    settings={"mutations_sync": 1},
+                )
+            finally:
+                client.command(f"DROP TABLE IF EXISTS {table}")
+        finally:
+            client.close()
 
     # reading
     @contextlib.contextmanager
