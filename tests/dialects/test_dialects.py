@@ -210,8 +210,8 @@ def test_tool_calls_without_index_begin_with_their_ids() -> None:
 
 def test_count_tokens_is_no_chat() -> None:
     call = decode(SAMPLES["claude_count_tokens"])
-    assert (call.dialect, call.operation) == ("anthropic_messages", "unknown")
-    assert (call.usage, call.usage_source, call.output_messages) == (Usage(), "", [])
+    assert (call.dialect, call.operation) == ("anthropic_count_tokens", "count_tokens")
+    assert (call.usage, call.usage_source) == (Usage(), "")
 
 
 def test_llamacpp_own_completions() -> None:
@@ -388,7 +388,7 @@ def test_dialect_is_found_by_path_then_by_name(
     [
         ("/api/embed/", "embeddings"),
         ("/api/generate/", "text_completion"),
-        ("/v1/messages/count_tokens/", "unknown"),
+        ("/v1/messages/count_tokens/", "count_tokens"),
     ],
 )
 def test_a_slash_behind_the_path_changes_nothing(path: str, operation: str) -> None:
@@ -402,10 +402,10 @@ def test_shape_overrules_a_name_that_only_looks_like_ours() -> None:
     """Others have paths that end like ours; a body that holds nothing of ours says so."""
     theirs = exchange("/jobs/completions", {"job": 7}, {"done": True})
     assert decode(theirs).dialect == "unknown"
-    moderation = exchange(
-        "/v1/moderations", {"model": "m", "input": "x"}, {"results": []}, dialect="openai_chat"
+    verdict = exchange(
+        "/v1/verdicts", {"model": "m", "input": "x"}, {"results": []}, dialect="openai_chat"
     )
-    assert decode(moderation).dialect == "unknown"
+    assert decode(verdict).dialect == "unknown"
     bodies_dropped = dataclasses.replace(SAMPLES["chat"], request_body=b"", response_body=b"")
     assert decode(bodies_dropped).dialect == "openai_chat"
 

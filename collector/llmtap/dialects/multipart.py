@@ -86,7 +86,7 @@ def read_form(body: bytes, boundary: bytes) -> Form:
 def _end(body: bytes, start: int, newline: bytes, delimiter: bytes) -> tuple[int, int]:
     """(where the value that begins at `start` ends, where its delimiter does; 0: cut before)."""
     found = body.find(delimiter, start)
-    if body.startswith(delimiter[len(newline) :], start) and found != start:
+    if body.startswith(delimiter[len(newline) :], start):
         after = start + len(delimiter) - len(newline)
         if _is_delimiter(body, after):  # no value at all, not even the line end before the next
             return start, after

@@ -1,5 +1,5 @@
-"""OpenAI audio: `/audio/transcriptions`, `/audio/translations` (a form with a file in, text out) and
-`/audio/speech` (text in, audio out).
+"""OpenAI audio: `/audio/transcriptions`, `/audio/translations` (a form with a file in, text out)
+and `/audio/speech` (text in, audio out).
 
 Source: OpenAI API reference and SDK (audio, its streaming). Audio becomes a blob by size and hash.
 A transcript is JSON, plain text or subtitles; its usage is tokens or seconds.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from llmtap.dialects.answers import is_event_stream, mark_tokens, read_answer
+from llmtap.dialects.answers import expect_stream, is_event_stream, mark_tokens, read_answer
 from llmtap.dialects.errors import openai_error
 from llmtap.dialects.jsonish import JSON, given, obj, text
 from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
@@ -41,8 +41,11 @@ class OpenAIAudio:
 
     def decode(self, exchange: Exchange) -> Call:
         path = exchange.path
-        operation = next((_OPERATIONS[end] for end in _OPERATIONS if path.endswith(end)), "unknown")
+        ours = [_OPERATIONS[end] for end in _OPERATIONS if path.endswith(end)]
+        operation: Operation = ours[0] if ours else "unknown"
         call, request, files = begin_form(exchange, self.name, operation, _PARAMETERS)
+        if request.get("stream_format") == "sse":
+            expect_stream(call, exchange, True)
         if instructions := request.get("instructions"):
             call.input_messages.append(Message("system", [text_part(instructions)]))
         parts: list[Part] = [file_blob(file, "audio") for file in files]
@@ -132,6 +135,7 @@ def _speech(call: Call, exchange: Exchange) -> None:
         read_answer(call, exchange)
         return
     call.output_messages = _said([raw_blob(exchange.response_body, kind, "audio")])
+    call.stream_complete = True
     if not exchange.response_complete:
         call.decode_error = call.decode_error or "the response body was cut"
 

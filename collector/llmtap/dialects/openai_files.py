@@ -11,7 +11,7 @@ import re
 from llmtap.dialects.answers import read_answer
 from llmtap.dialects.errors import openai_error
 from llmtap.dialects.jsonish import JSON, items, obj, text
-from llmtap.dialects.model import Call, Exchange, Message, Part
+from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
 from llmtap.dialects.multipart import FormPart
 from llmtap.dialects.openai_common import facts
 from llmtap.dialects.openai_forms import begin_form, media_usage
@@ -31,6 +31,7 @@ _FACTS = frozenset(
     completion_window in_progress_at finalizing_at completed_at failed_at expired_at cancelling_at
     cancelled_at request_counts""".split()  # noqa: SIM905
 )
+_FINISHED = ("completed", "failed", "expired", "cancelled")
 
 
 class OpenAIFiles:
@@ -44,7 +45,7 @@ class OpenAIFiles:
     def decode(self, exchange: Exchange) -> Call:
         match = _PATH.search(exchange.path)
         of_batch = match is not None and match[1] == "batches"
-        operation = "batch" if of_batch else "files"
+        operation: Operation = "batch" if of_batch else "files"
         call, request, files = begin_form(exchange, self.name, operation, _PARAMETERS)
         parts = [_uploaded(file) for file in files]
         if request.get("input_file_id"):
@@ -93,9 +94,5 @@ def _answer(call: Call, exchange: Exchange) -> None:
     told: JSON = {key: answer[key] for key in answer if key in _FACTS and answer[key] is not None}
     kind = "batch" if call.operation == "batch" else "file"
     call.output_messages = [Message("assistant", [generic_part({**told, "type": kind})])]
-    media_usage(call, _used(obj(answer.get("usage"))))
-
-
-def _used(usage: JSON) -> JSON:
-    """A batch that has not used anything yet says so in zeros."""
-    return usage if any(usage.get(key) for key in ("input_tokens", "output_tokens")) else {}
+    if exchange.method == "GET" and answer.get("status") in _FINISHED:
+        media_usage(call, obj(answer.get("usage")))

@@ -31,7 +31,7 @@ def begin_form(
     boundary = boundary_of(kind, exchange.request_body)
     files: list[FormPart] = []
     form = Form([], True)
-    if boundary:
+    if boundary and exchange.request_body:
         form = read_form(exchange.request_body, boundary)
         files = [part for part in form.parts if _is_file(part)]
         fields = _fields([part for part in form.parts if not _is_file(part)])
@@ -39,7 +39,8 @@ def begin_form(
         exchange = dataclasses.replace(exchange, request_body=body)
     call, request = begin(exchange, name, operation)
     if not form.complete:
-        call.decode_error = "the request body was cut"
+        whole = exchange.request_complete
+        call.decode_error = f"the request body {'is not a whole form' if whole else 'was cut'}"
     call.request_params |= {key: request[key] for key in request if key in parameters}
     return call, request, files
 

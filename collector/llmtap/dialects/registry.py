@@ -9,13 +9,19 @@ from __future__ import annotations
 import dataclasses
 
 from llmtap.dialects import (
+    anthropic_batches,
+    anthropic_count_tokens,
     anthropic_messages,
     gemini,
     gemini_embeddings,
     ollama,
+    openai_audio,
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_files,
+    openai_images,
+    openai_moderations,
     openai_responses,
 )
 from llmtap.dialects.answers import is_event_stream, read_answer
@@ -28,7 +34,13 @@ DIALECTS: tuple[Dialect, ...] = (
     openai_chat.DIALECT,
     openai_completions.DIALECT,
     openai_embeddings.DIALECT,
+    openai_images.DIALECT,
+    openai_audio.DIALECT,
+    openai_moderations.DIALECT,
+    openai_files.DIALECT,
     openai_responses.DIALECT,
+    anthropic_count_tokens.DIALECT,
+    anthropic_batches.DIALECT,
     anthropic_messages.DIALECT,
     gemini.DIALECT,
     gemini_embeddings.DIALECT,
