@@ -20,7 +20,7 @@ from llmtap.dialects.answers import (
 from llmtap.dialects.errors import anthropic_error
 from llmtap.dialects.estimate import estimate_missing
 from llmtap.dialects.jsonish import JSON, NotJSON, items, obj, parse, parse_object, text
-from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
+from llmtap.dialects.model import Call, Exchange, Message, Part
 from llmtap.dialects.parts import (
     anthropic_block,
     anthropic_content,
@@ -42,20 +42,17 @@ class AnthropicMessages:
     error_body = staticmethod(anthropic_error)
 
     def matches(self, method: str, path: str) -> bool:
-        ours = path.endswith(("/v1/messages", "/v1/messages/count_tokens"))
-        return method == "POST" and ours
+        return method == "POST" and path.endswith("/v1/messages")
 
     def decode(self, exchange: Exchange) -> Call:
-        counting = exchange.path.endswith("/count_tokens")
-        operation: Operation = "unknown" if counting else "chat"
-        call = Call(dialect=self.name, operation=operation, provider=self.provider)
+        call = Call(dialect=self.name, operation="chat", provider=self.provider)
         request = read_request(call, exchange)
         expect_stream(call, exchange, request.get("stream") is True)
         _request(call, request)
         if is_event_stream(exchange):
             _stream(call, exchange)
         elif exchange.response_body:
-            _whole(call, exchange, counting)
+            _whole(call, exchange)
         for message in call.output_messages:
             call.tool_calls += [p["name"] for p in message.parts if p["type"] == "tool_call"]
         estimate_missing(call, exchange)
@@ -84,9 +81,9 @@ def _facts(call: Call, message: JSON) -> None:
     call.service_tier = text(obj(message.get("usage")).get("service_tier"))
 
 
-def _whole(call: Call, exchange: Exchange, counting: bool) -> None:
+def _whole(call: Call, exchange: Exchange) -> None:
     answer = read_answer(call, exchange)
-    if call.error_type or counting or "content" not in answer:
+    if call.error_type or "content" not in answer:
         return
     _facts(call, answer)
     call.finish_reason = text(answer.get("stop_reason"))

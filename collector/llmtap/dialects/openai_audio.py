@@ -23,9 +23,9 @@ _PARAMETERS = frozenset(
     timestamp_granularities known_speaker_names keywords""".split()  # noqa: SIM905
 )
 _OPERATIONS: dict[str, Operation] = {
-    "/audio/transcriptions": "transcription",
-    "/audio/translations": "translation",
-    "/audio/speech": "speech",
+    "transcriptions": "transcription",
+    "translations": "translation",
+    "speech": "speech",
 }
 _TEXT_FORMATS = ("text", "srt", "vtt")
 _BINARY = ("audio/", "video/", "application/octet-stream", "application/ogg")
@@ -37,12 +37,11 @@ class OpenAIAudio:
     error_body = staticmethod(openai_error)
 
     def matches(self, method: str, path: str) -> bool:
-        return method == "POST" and path.endswith(tuple(_OPERATIONS))
+        return method == "POST" and path.rpartition("/audio/")[2] in _OPERATIONS
 
     def decode(self, exchange: Exchange) -> Call:
-        path = exchange.path
-        ours = [_OPERATIONS[end] for end in _OPERATIONS if path.endswith(end)]
-        operation: Operation = ours[0] if ours else "unknown"
+        last = exchange.path.rpartition("/audio/")[2]
+        operation = _OPERATIONS.get(last, "unknown")
         call, request, files = begin_form(exchange, self.name, operation, _PARAMETERS)
         if request.get("stream_format") == "sse":
             expect_stream(call, exchange, True)

@@ -1,7 +1,8 @@
 """OpenAI files and batches (`/files…`, `/batches…` at the root of the API, with its Azure forms).
 
 Source: OpenAI API reference and SDK. What a file holds is not kept, only its names and size. The
-usage of a finished batch is its whole usage, and every GET of the batch reports it again.
+usage of a batch is told by every GET of it: it is kept in the answer's part, and never as the usage
+of a call, which would count it as often as one asks.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import re
 
 from llmtap.dialects.answers import read_answer
 from llmtap.dialects.errors import openai_error
-from llmtap.dialects.jsonish import JSON, items, obj, text
+from llmtap.dialects.jsonish import JSON, items, text
 from llmtap.dialects.model import Call, Exchange, Message, Operation, Part
 from llmtap.dialects.multipart import FormPart
 from llmtap.dialects.openai_common import facts
-from llmtap.dialects.openai_forms import begin_form, media_usage
+from llmtap.dialects.openai_forms import begin_form
 from llmtap.dialects.parts import generic_part
 
 _PATH = re.compile(
@@ -29,9 +30,8 @@ _FACTS = frozenset(
     """id object filename bytes size_bytes mime_type purpose status status_details created_at
     expires_at deleted endpoint model errors input_file_id output_file_id error_file_id
     completion_window in_progress_at finalizing_at completed_at failed_at expired_at cancelling_at
-    cancelled_at request_counts""".split()  # noqa: SIM905
+    cancelled_at request_counts usage""".split()  # noqa: SIM905
 )
-_FINISHED = ("completed", "failed", "expired", "cancelled")
 
 
 class OpenAIFiles:
@@ -94,5 +94,3 @@ def _answer(call: Call, exchange: Exchange) -> None:
     told: JSON = {key: answer[key] for key in answer if key in _FACTS and answer[key] is not None}
     kind = "batch" if call.operation == "batch" else "file"
     call.output_messages = [Message("assistant", [generic_part({**told, "type": kind})])]
-    if exchange.method == "GET" and answer.get("status") in _FINISHED:
-        media_usage(call, obj(answer.get("usage")))
