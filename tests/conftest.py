@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+# CI judges a change, so it tries the same examples each time; at home every run tries others.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("LLMTAP_CI"):
+    settings.load_profile("ci")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

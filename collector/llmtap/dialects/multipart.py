@@ -20,7 +20,7 @@ _SNIFFED = re.compile(rb"--([^\r\n]{1,200})(?:\r\n|\n)content-", re.IGNORECASE)
 _PARAMETER = re.compile(
     r';\s*+([^=;\s"]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"?|([^;\s]*+))', re.DOTALL
 )
-_ESCAPED = re.compile(r'\\(["\\])')
+_ESCAPED = re.compile(r'\\(["\\ \t])')
 _AFTER = re.compile(rb"[ \t]*+(\r\n|\n)")
 _MAYBE_AFTER = re.compile(rb"(?:-|[ \t]*+\r?)\Z")
 
