@@ -10,7 +10,7 @@ from hypothesis import settings
 
 # CI judges a change, so it tries the same examples each time; at home every run tries others.
 settings.register_profile("ci", derandomize=True)
-if os.environ.get("LLMTAP_CI"):
+if os.environ.get("HYPOTHESIS_PROFILE") == "ci":
     settings.load_profile("ci")
 
 
