@@ -1,7 +1,7 @@
 """OpenAI (legacy) completions: a prompt in, `choices[].text` out. Paths end in `/completions`.
 
 Also read there: Mistral's fill-in-the-middle (choices with messages) and llama.cpp's own
-`/completions` (`content` and `stop` without choices, no `[DONE]`).
+`/completion`, `/completions` and `/infill` (`content` and `stop` without choices, no `[DONE]`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ class OpenAICompletions:
     error_body = staticmethod(openai_error)
 
     def matches(self, method: str, path: str) -> bool:
-        ours = path.endswith("/completions") and not path.endswith("/chat/completions")
-        return method == "POST" and ours
+        ours = path.endswith(("/completions", "/completion", "/infill"))
+        return method == "POST" and ours and not path.endswith("/chat/completions")
 
     def decode(self, exchange: Exchange) -> Call:
         call, request = begin(exchange, self.name, "text_completion")
         prompt = request.get("prompt")
+        if exchange.path.endswith("/infill"):
+            sides = (request.get("input_prefix"), prompt, request.get("input_suffix"))
+            prompt = "".join(text(side) for side in sides if side)
         several = isinstance(prompt, list) and not is_token_ids(prompt)
         for one in items(prompt) if several else given(prompt):
             call.input_messages.append(Message("user", [prompt_part(one)]))

@@ -23,6 +23,7 @@ from llmtap.dialects import (
     openai_images,
     openai_moderations,
     openai_responses,
+    rerank,
 )
 from llmtap.dialects.answers import is_event_stream, read_answer
 from llmtap.dialects.content import Decoded, decode_content
@@ -45,6 +46,7 @@ DIALECTS: tuple[Dialect, ...] = (
     gemini.DIALECT,
     gemini_embeddings.DIALECT,
     ollama.DIALECT,
+    rerank.DIALECT,
 )
 _BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
 UNKNOWN = "unknown"
