@@ -12,6 +12,8 @@ from llmtap.dialects import (
     anthropic_batches,
     anthropic_count_tokens,
     anthropic_messages,
+    cohere_chat,
+    cohere_embed,
     gemini,
     gemini_embeddings,
     ollama,
@@ -45,6 +47,8 @@ DIALECTS: tuple[Dialect, ...] = (
     anthropic_messages.DIALECT,
     gemini.DIALECT,
     gemini_embeddings.DIALECT,
+    cohere_chat.DIALECT,
+    cohere_embed.DIALECT,
     ollama.DIALECT,
     rerank.DIALECT,
 )
