@@ -29,7 +29,7 @@ _STORED_RESPONSE = frozenset(
     content-encoding content-type request-id x-request-id retry-after server cf-ray
     via openai-model openai-processing-ms openai-version openai-organization apim-
     request-id x-ms-region x-ms-deployment-name x-envoy-upstream-service-time
-    x-groq-region
+    x-groq-region x-amzn-requestid x-amzn-errortype
     """.split()  # noqa: SIM905
 )
 _STORED_RESPONSE_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
